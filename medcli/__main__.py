@@ -1,0 +1,5 @@
+"""`python -m medcli` is `med`."""
+
+from medcli.cli.app import main
+
+main()

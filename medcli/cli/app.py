@@ -1,0 +1,73 @@
+"""`med`: where errors become messages and exit codes. The program itself does not handle them."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from medcli.core.errors import MedError
+
+INTERRUPTED = 130
+CLOSED_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `med` and exit with its code; `--debug` and `--quiet` are taken anywhere on the line."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug, quiet = "--debug" in given, "--quiet" in given
+    given = [word for word in given if word not in ("--debug", "--quiet")]
+    if quiet:
+        from medcli.cli import console
+
+        console.be_quiet()
+    try:
+        sys.exit(_run(given))
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted\n")
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if debug:
+            raise
+        sys.exit(_explain(error))
+
+
+def _run(given: list[str]) -> int:
+    if given in ([], ["--help"]) and "_MED_COMPLETE" not in os.environ:
+        from medcli.cli.help import root_page
+
+        sys.stdout.write(root_page())
+        return 0
+    from medcli.cli.lazy import app
+
+    code = app(args=given, prog_name="med", standalone_mode=False)
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong to stderr and return the exit code; nothing else in `med` prints errors."""
+    import typer
+
+    from medcli.cli import console
+    from medcli.core.atomic import storage_error
+
+    if isinstance(error, BrokenPipeError):  # `med … | head`: the reader has gone, nothing more can be said to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    if isinstance(error, OSError):
+        error = storage_error(error)
+    match error:
+        case MedError():
+            console.show_error(error.message, error.hint)
+            return error.exit_code
+        case typer.Abort():
+            sys.stderr.write("\ninterrupted\n")
+            return INTERRUPTED
+        case typer.TyperException():
+            console.show_error(error.format_message(), "add --help to the command to see what it takes")
+            return error.exit_code
+        case MemoryError():
+            console.show_error("not enough memory", "try a smaller --batch or --max-length, or a smaller model")
+            return 5
+    console.show_error(
+        f"{type(error).__name__}: {error}", "this is a defect in med: run again with --debug and report what it prints"
+    )
+    return 1

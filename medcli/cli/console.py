@@ -1,0 +1,207 @@
+"""The only file that knows rich: tables, progress, error boxes, JSON.
+
+Results go to stdout, everything else to stderr. Where stderr is no terminal there is no spinner, one line a stage.
+"""
+
+import json as json_module
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from medcli.core.report import Report, Silent
+
+_quiet = False
+# What a training line shows, in order: key in metrics.jsonl -> how it is printed.
+_FIGURES = {
+    "loss": "loss {:.4f}",
+    "eval_loss": "valid {:.4f}",
+    "learning_rate": "lr {:.2e}",
+    "tokens_per_second": "{:,.0f} tok/s",
+    "memory_gib": "{:.1f} GiB",
+}
+
+
+def be_quiet() -> None:
+    """From now on only results and errors are printed."""
+    global _quiet
+    _quiet = True
+
+
+def _out() -> Console:
+    return Console(soft_wrap=True, highlight=False)
+
+
+def _err() -> Console:
+    return Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def say(text: str, style: str = "") -> None:
+    """Print a line of the result."""
+    _out().print(Text(text, style=style))
+
+
+def stream(text: str) -> None:
+    """Print a piece of an answer as it comes, without a line end."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def note(text: str, style: str = "dim") -> None:
+    """Print a line for the person who watches, not for the result."""
+    if not _quiet:
+        _err().print(Text(text, style=style))
+
+
+def show_error(message: str, hint: str = "") -> None:
+    """Print what went wrong, and under it how to mend it."""
+    console = _err()
+    console.print(f"[bold red]✗[/] {escape(message)}")
+    for line in filter(None, hint.splitlines()):
+        console.print(f"  [dim]{escape(line)}[/]")
+
+
+def show_json(value: Any) -> None:
+    """Print a result as JSON."""
+    sys.stdout.write(json_module.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """Print a table; numbers stand to the right."""
+    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def show_segments(pieces: Sequence[tuple[str, bool]]) -> None:
+    """Print rendered text on stderr, what is trained in green, the rest dim."""
+    if _quiet:
+        return
+    console = _err()
+    text = Text()
+    for piece, trained in pieces:
+        if console.is_terminal:
+            text.append(piece, style="bold green" if trained else "dim")
+        else:
+            text.append(f"⟦{piece}⟧" if trained else piece)
+    console.print(text)
+
+
+@contextmanager
+def watching() -> Iterator[Report]:
+    """A report drawn on stderr: live bars on a terminal, plain lines elsewhere, nothing with --quiet."""
+    if _quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        bars = _Bars()
+        with bars.progress:
+            yield bars
+            bars.finish()
+    else:
+        lines = _Lines()
+        yield lines
+        lines.finish()
+
+
+class _Bars:
+    """A report as one progress bar a stage."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[count]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=False,
+        )
+        self._task: Any = None
+        self._unit = ""
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.finish()
+        self._unit = unit
+        self._task = self.progress.add_task(name, total=total, count="", figures="")
+
+    def advance(self, done: int) -> None:
+        total = self.progress.tasks[-1].total
+        shown = f"{done:,}/{total:,.0f} {self._unit}" if total else f"{done:,} {self._unit}"
+        self.progress.update(self._task, completed=done, count=shown)
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(Text(text, style="dim"))
+
+    def measure(self, step: int, values: Mapping[str, float]) -> None:
+        self.progress.update(self._task, figures=_figures(values))
+
+    def finish(self) -> None:
+        if self._task is not None:
+            task = self.progress.tasks[-1]
+            done = task.completed or 1
+            total = min(task.total, done) if task.total else done
+            self.progress.update(self._task, total=total, completed=total)
+            self.progress.stop_task(self._task)
+
+
+class _Lines:
+    """A report as plain lines, at most twenty a stage."""
+
+    def __init__(self) -> None:
+        self._name, self._unit, self._total = "", "", 0
+        self._started = time.monotonic()
+        self._shown = 0
+
+    def _say(self, text: str) -> None:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.finish()
+        self._name, self._unit, self._total = name, unit, total or 0
+        self._started, self._shown = time.monotonic(), 0
+        self._say(f"{name} …" if not total else f"{name}: {total:,} {unit}".rstrip())
+
+    def advance(self, done: int) -> None:
+        return None
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    def measure(self, step: int, values: Mapping[str, float]) -> None:
+        stride = max(1, self._total // 20)
+        if step // stride > self._shown or step == self._total or step == 1:
+            self._shown = step // stride
+            left = (time.monotonic() - self._started) / max(step, 1) * max(self._total - step, 0)
+            self._say(f"  {step:>6}/{self._total}  {_figures(values)}  {left:.0f} s left")
+
+    def finish(self) -> None:
+        if self._name:
+            self._say(f"{self._name}: done in {time.monotonic() - self._started:.1f} s")
+            self._name = ""
+
+
+def _figures(values: Mapping[str, float]) -> str:
+    return "  ".join(form.format(values[key]) for key, form in _FIGURES.items() if key in values)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,74 @@
+"""Turn a settings dataclass into Typer options, and flags into resolved settings."""
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from functools import wraps
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import typer
+
+from medcli.core.settings import Layers, Resolved, environment, flag_of, project_table, resolve
+
+T = TypeVar("T")
+Command = Callable[..., None]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Answer every question with yes.")]
+Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done, with every setting's origin, and stop.")]
+
+
+def takes(settings: type) -> Callable[[Command], Command]:
+    """Give a command one option per field of `settings`; the command receives those given as `flags`."""
+    hints = get_type_hints(settings)
+
+    def decorate(function: Command) -> Command:
+        own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
+        added = [_parameter(item, hints[item.name]) for item in fields(settings)]
+
+        @wraps(function)
+        def command(**given: Any) -> None:
+            flags = {item.name: given.pop(item.name) for item in fields(settings)}
+            function(**given, flags={name: value for name, value in flags.items() if value is not None})
+
+        command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in [*own, *added]}
+        return command
+
+    return decorate
+
+
+def settle(settings: type[T], section: str, flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Resolved[T]:
+    """Resolve `settings` from flags, environment, `med.toml` and a recipe."""
+    layers = Layers(flags=flags, environment=environment(), project=project_table(), recipe=recipe or {})
+    return resolve(settings, section, layers)
+
+
+def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
+    flag = flag_of(item).replace("_", "-")
+    inner = _without_none(kind)
+    switch = inner is bool
+    choices = [str(choice) for choice in get_args(inner)] if get_origin(inner) is Literal else []
+    typed = bool if switch else inner if inner in (int, float) else str
+    option = typer.Option(
+        f"--{flag}/--no-{flag}" if switch else f"--{flag}",
+        help=str(item.metadata["help"]),
+        show_default=_shown(item.default),
+        metavar="|".join(choices) or None,
+    )
+    return inspect.Parameter(
+        item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[typed | None, option]
+    )
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (types.UnionType, Union):
+        return next(k for k in get_args(kind) if k is not types.NoneType)
+    return kind
+
+
+def _shown(default: Any) -> str | bool:
+    if default is MISSING or default is None or default == ():
+        return False
+    return ",".join(default) if isinstance(default, tuple) else str(default).lower() if isinstance(default, bool) else str(default)

@@ -1,0 +1,72 @@
+"""Writes that are there whole or not at all, and a hash of what was read."""
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from medcli.core.errors import MedError, StorageError
+
+_SAID = {
+    errno.ENOSPC: ("the disk is full", "free some room, then run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some room, then run the same command again"),
+    errno.EACCES: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
+    errno.EPERM: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
+    errno.EROFS: ("the file system is read-only", "choose another folder"),
+}
+
+
+def storage_error(error: OSError, path: Path | None = None) -> MedError:
+    """The message for an operating system error that a person can mend."""
+    what, hint = _SAID.get(error.errno or 0, (error.strerror or str(error), ""))
+    where = path or error.filename
+    return StorageError(f"{where}: {what}" if where else what, hint=hint)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[str]]:
+    """A text file that appears under its name only when the block ends well; raises StorageError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `path` only when the block ends well.
+
+    The old folder is moved out of the way first and removed last, so one of the two is always whole.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        if path.exists():
+            path.replace(old)
+        aside.replace(path)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,82 @@
+"""What users call a model, and where its parts lie."""
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+from medcli.core.errors import ModelError, nearest
+from medcli.core.settings import folder
+
+TINY = "med-tiny"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A base model (a folder, a hub id or "med-tiny"), adapters to lay over it in order, and a chat template's file."""
+
+    base: str
+    adapters: tuple[Path, ...] = ()
+    template: Path | None = None
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether the base is the built-in demonstration model, wherever it now lies."""
+        if self.base == TINY:
+            return True
+        config = Path(self.base) / "config.json"
+        return config.is_file() and bool(json.loads(config.read_text("utf-8")).get("med_tiny"))
+
+
+def resolve(ref: str) -> ModelRef:
+    """The model that `ref` names: "med-tiny", a run's name or folder, a model or adapter folder, or a hub id.
+
+    Raises ModelError, with the nearest known name.
+    """
+    if ref == TINY:
+        return ModelRef(base=TINY)
+    for path in (Path(ref).expanduser(), folder("runs") / ref):
+        if path.is_dir():
+            return _of_folder(path)
+    if Path(ref).is_file():
+        raise ModelError(f"{ref} is a file", hint="name the folder that holds config.json")
+    if _HUB_ID.fullmatch(ref) and not ref.startswith(("runs/", "data/", ".")):
+        return ModelRef(base=ref)
+    names = [TINY, *run_names()]
+    close = nearest(ref.removeprefix("runs/"), names)
+    said = f"did you mean '{close}'?\n" if close else ""
+    raise ModelError(f"no model or run is called '{ref}'", hint=f"{said}known here: {', '.join(names)}; or a hub id, or a folder")
+
+
+def run_names() -> list[str]:
+    """The names of this project's runs, sorted."""
+    return sorted(path.parent.name for path in folder("runs").glob("*/run.toml"))
+
+
+def _of_folder(path: Path) -> ModelRef:
+    if (path / "run.toml").is_file():
+        return _of_run(path)
+    if (path / "adapter_config.json").is_file():
+        base = json.loads((path / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
+        if not base:
+            raise ModelError(f"{path}/adapter_config.json names no base model")
+        own = path / "chat_template.jinja"
+        return ModelRef(base=str(base), adapters=(path,), template=own if own.is_file() else None)
+    if (path / "config.json").is_file():
+        return ModelRef(base=str(path))
+    raise ModelError(
+        f"{path} holds no model", hint="a model folder has config.json, an adapter adapter_config.json, a run run.toml"
+    )
+
+
+def _of_run(path: Path) -> ModelRef:
+    table = tomllib.loads((path / "run.toml").read_text("utf-8"))
+    adapter = path / "adapter"
+    if not (adapter / "adapter_config.json").is_file():
+        raise ModelError(
+            f"the run {path} has no trained adapter yet", hint=f"finish it: med train lora --run {path.name} --resume"
+        )
+    before = tuple(Path(name) for name in table["model"].get("adapters", []))
+    return ModelRef(base=table["model"]["base"], adapters=(*before, adapter), template=path / "chat_template.jinja")

@@ -1,0 +1,216 @@
+"""Layer settings: flags > MED_* environment > med.toml > recipe > defaults, and remember where each value came from.
+
+This is the only place that reads the environment or `med.toml`. A settings class is a frozen dataclass; a field's
+`metadata["help"]` is its `--help`. A field called `learning_rate` with `metadata["flag"] = "lr"` is set by `--lr`,
+by `MED_TRAIN_LORA_LR` and by `lr = …` under `[train.lora]` or `[train]`.
+"""
+
+import os
+import tomllib
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from medcli.core.errors import UsageError, nearest
+
+T = TypeVar("T")
+PROJECT_FILE = "med.toml"
+PREFIX = "MED_"
+# What may be set outside a command's settings, with its meaning.
+GLOBAL_VARIABLES = {
+    "MED_CACHE": "folder for med-tiny and other things that can be made again",
+    "MED_DATA": "folder of built data sets",
+    "MED_RUNS": "folder of runs",
+}
+
+
+def setting(default: Any = MISSING, *, help: str, flag: str = "", minimum: float | None = None) -> Any:
+    """A dataclass field that knows its help, its flag's name when that differs, and its smallest value."""
+    return field(default=default, metadata={"help": help, "flag": flag, "minimum": minimum})
+
+
+def flag_of(item: Field[Any]) -> str:
+    """The name users type for a field: `learning_rate` may be `lr`."""
+    return str(item.metadata.get("flag") or item.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """The sources of settings, strongest first. `project` and `recipe` are parsed TOML."""
+
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    project: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved(Generic[T]):
+    """Settings with the origin of every value: "flag", a variable's name, "med.toml", "recipe" or "default"."""
+
+    values: T
+    origins: Mapping[str, str]
+
+    def rows(self) -> list[tuple[str, Any, str]]:
+        """(flag name, value, origin) of each setting, in the order of the class."""
+        return [
+            (flag_of(f), getattr(self.values, f.name), self.origins[f.name])
+            for f in fields(self.values)  # type: ignore[arg-type]
+        ]
+
+
+def environment() -> dict[str, str]:
+    """The `MED_*` variables of this process."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+
+
+def find_project_file(start: Path) -> Path | None:
+    """`med.toml` in `start` or the nearest folder above it, as git finds `.git`."""
+    return next((path for folder in (start, *start.parents) if (path := folder / PROJECT_FILE).is_file()), None)
+
+
+def project_table() -> dict[str, Any]:
+    """The `med.toml` that holds for the working folder; empty when there is none."""
+    path = find_project_file(Path.cwd())
+    return read_toml(path) if path else {}
+
+
+def project_root() -> Path:
+    """The folder of `med.toml`, or the working folder: where `data/` and `runs/` lie."""
+    path = find_project_file(Path.cwd())
+    return path.parent if path else Path.cwd()
+
+
+def folder(name: Literal["data", "runs", "cache"]) -> Path:
+    """Where built data sets, runs and remakeable files lie; `MED_DATA`, `MED_RUNS` and `MED_CACHE` move them."""
+    if moved := os.environ.get(f"{PREFIX}{name.upper()}"):
+        return Path(moved).expanduser()
+    if name == "cache":
+        home = os.environ.get("XDG_CACHE_HOME")
+        return (Path(home) if home else Path.home() / ".cache") / "med"
+    return project_root() / name
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; raises UsageError with the file's name and line."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", hint="correct the line named above") from error
+
+
+def resolve(cls: type[T], section: str, layers: Layers) -> Resolved[T]:
+    """Build `cls` from `layers`; `section` ("train.lora") falls back to its parent ("train").
+
+    Raises UsageError for an unknown key, a value of the wrong type or below its minimum, naming where it stands.
+    """
+    project = _tables(layers.project, section, cls, PROJECT_FILE)
+    recipe = _tables(layers.recipe, section, cls, "recipe")
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for item in fields(cls):  # type: ignore[arg-type]
+        flag = flag_of(item)
+        variable = f"{PREFIX}{section}_{flag}".replace(".", "_").replace("-", "_").upper()
+        if layers.flags.get(item.name) is not None:
+            value, origin, where = layers.flags[item.name], "flag", f"--{flag.replace('_', '-')}"
+        elif variable in layers.environment:
+            value, origin, where = layers.environment[variable], variable, variable
+        elif flag in project:
+            value, origin, where = project[flag], PROJECT_FILE, f"{PROJECT_FILE}: [{section}] {flag}"
+        elif flag in recipe:
+            value, origin, where = recipe[flag], "recipe", f"recipe: {flag}"
+        elif item.default is MISSING:
+            raise UsageError(f"--{flag.replace('_', '-')} is missing", hint=str(item.metadata["help"]))
+        else:
+            origins[item.name] = "default"
+            continue
+        values[item.name] = _checked(convert(value, hints[item.name], where), item, where)
+        origins[item.name] = origin
+    return Resolved(values=cls(**values), origins=origins)
+
+
+def check_environment(variables: Iterable[str], known: Iterable[str]) -> None:
+    """Refuse a `MED_*` variable that no setting has; a typing error must not pass in silence."""
+    names = {*known, *GLOBAL_VARIABLES}
+    for name in variables:
+        if name not in names:
+            close = nearest(name, names)
+            hint = f"did you mean {close}?" if close else "unset it; `med doctor` is not needed for this"
+            raise UsageError(f"the environment variable {name} is not known", hint=hint)
+
+
+def variables_of(cls: type, section: str) -> list[str]:
+    """The `MED_*` variables that set the fields of `cls`."""
+    head = f"{PREFIX}{section}_".replace(".", "_")
+    return [f"{head}{flag_of(f)}".upper() for f in fields(cls)]
+
+
+def convert(value: Any, kind: Any, where: str) -> Any:
+    """`value` as `kind` (bool, int, float, str, Path, Literal, tuple[str, ...] or one of these or None)."""
+    if get_origin(kind) in (types.UnionType, Union):
+        if value is None:
+            return None
+        kind = next(k for k in get_args(kind) if k is not types.NoneType)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            choices = [str(choice) for choice in get_args(kind)]
+            close = nearest(str(value), choices)
+            said = f"did you mean '{close}'? " if close else ""
+            raise UsageError(f"{where}: '{value}' is not a choice", hint=f"{said}choose from {', '.join(choices)}")
+        return value
+    if get_origin(kind) is tuple:
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(str(part).strip() for part in parts if str(part).strip())
+    if kind is bool:
+        return _yes_or_no(value, where)
+    if kind is int and isinstance(value, float) and not value.is_integer():
+        raise UsageError(f"{where}: {value!r} is not a whole number")
+    if kind in (int, float) and isinstance(value, bool):
+        raise UsageError(f"{where}: {value!r} is not a number")
+    try:
+        return kind(value)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{where}: {value!r} is not {_name_of(kind)}") from error
+
+
+def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> dict[str, Any]:
+    """The keys of `[a.b]` over those of `[a]`; every plain key of `[a.b]` must be a setting."""
+    known = {flag_of(f) for f in fields(cls)}
+    merged: dict[str, Any] = {}
+    parts = section.split(".")
+    for depth in range(1, len(parts) + 1):
+        here: Any = table
+        for part in parts[:depth]:
+            here = here.get(part, {}) if isinstance(here, Mapping) else {}
+        if not isinstance(here, Mapping):
+            raise UsageError(f"{where}: {'.'.join(parts[:depth])} must be a table")
+        plain = {key: value for key, value in here.items() if not isinstance(value, Mapping)}
+        for key in plain:
+            if key not in known and depth == len(parts):
+                close = nearest(key, known)
+                hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(known))}"
+                raise UsageError(f"{where}: [{section}] has no setting '{key}'", hint=hint)
+        merged |= {key: value for key, value in plain.items() if key in known}
+    return merged
+
+
+def _checked(value: Any, item: Field[Any], where: str) -> Any:
+    minimum = item.metadata.get("minimum")
+    if minimum is not None and value is not None and value < minimum:
+        raise UsageError(f"{where}: {value} is too small", hint=f"the smallest value is {minimum}")
+    return value
+
+
+def _yes_or_no(value: Any, where: str) -> bool:
+    words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    answer = words.get(str(value).lower())
+    if answer is None:
+        raise UsageError(f"{where}: {value!r} is not yes or no", hint="use true or false")
+    return answer
+
+
+def _name_of(kind: type) -> str:
+    return {int: "a whole number", float: "a number", Path: "a path"}.get(kind, kind.__name__)
