@@ -1,0 +1,75 @@
+"""Fixtures every test may use: an empty project folder, the command line as a function, no network."""
+
+import io
+import socket
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from medcli.cli import app, console
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+RAW = Path(__file__).parent / "raw"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder that is the working folder, with a cache of its own."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("MED_DATA", "MED_RUNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MED_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    return folder
+
+
+@pytest.fixture
+def med(project, monkeypatch):
+    """`med("data", "list")` runs the command in this process and returns a Result."""
+
+    def run(*words: object, stdin: str = "") -> Result:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        monkeypatch.setattr(console, "_quiet", False)
+        with redirect_stdout(out), redirect_stderr(err):
+            try:
+                app.main([str(word) for word in words])
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else 0
+        return Result(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Only this machine may be reached."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family != socket.AF_UNIX and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def shared(name: str) -> Path:
+    """A real file of the shared data; the test is skipped, saying so, when it is absent."""
+    path = SHARED_DATA / name
+    if not path.exists():
+        pytest.skip(f"the shared data file {name} is not here")
+    return path
