@@ -1,0 +1,118 @@
+"""`med chat`: a conversation on the terminal, one question, or questions from a pipe."""
+
+import json as json_module
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from medcli.cli import console
+from medcli.cli.options import Json, settle, takes
+from medcli.core.errors import DataError, UsageError
+from medcli.core.model_ref import TINY, ModelRef, resolve
+from medcli.core.speaker import DISCLAIMER, TINY_DISCLAIMER, Speaker
+from medcli.steps.chat import Dialogue, Flags, Settings, sampling_of
+
+app = typer.Typer()
+SpeakerOf = Callable[[ModelRef, str], Speaker]
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        help="A run, a model folder, a hub id or med-tiny.",
+        show_default="model under \\[chat] in med.toml, or med-tiny",
+    ),
+]
+Asked = Annotated[
+    str | None, typer.Argument(help="One question; without it, a conversation or the lines of a pipe.")
+]
+
+
+@app.command()
+@takes(Flags)
+def chat(
+    model: Model = None, question: Asked = None, json: Json = False, *, flags: Mapping[str, Any]
+) -> None:
+    """Talk with a model: on the terminal, with one QUESTION, or with a question a line from a pipe."""
+    settings = settle(Settings, "chat", {**flags, "model": model}).values
+    talk(settings, question, as_json=json, speaker_of=_open)
+
+
+def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of: SpeakerOf) -> None:
+    """Run the use of `chat` that the arguments and the terminal ask for; `speaker_of` opens the model."""
+    sampling = sampling_of(settings)
+    on_terminal = question is None and sys.stdin.isatty()
+    if question is not None and not question.strip():
+        raise UsageError("the question is empty")
+    if on_terminal and as_json:
+        raise UsageError(
+            "--json does not fit a conversation", hint="give a QUESTION, or pipe questions in, one a line"
+        )
+    if not settings.model:
+        console.note(f"no MODEL is named: talking with {TINY}")
+    ref = resolve(settings.model or TINY)
+    speaker = speaker_of(ref, settings.device)
+    console.note(TINY_DISCLAIMER if ref.is_tiny else DISCLAIMER)
+    fresh = partial(Dialogue, speaker, sampling, settings.system)
+    if on_terminal:
+        from medcli.cli.repl import converse
+
+        console.note(_greeting(ref))
+        converse(fresh())
+    elif question is not None:
+        answer_one(fresh(), question.strip(), settings.model or TINY, as_json)
+    else:
+        answer_each(fresh, _piped_questions(sys.stdin), settings.model or TINY, as_json)
+
+
+def answer_one(dialogue: Dialogue, question: str, model: str, as_json: bool) -> None:
+    """Print the answer to one question as it comes, or as JSON."""
+    if as_json:
+        console.show_json(_row(dialogue, question, model))
+        return
+    for piece in dialogue.ask(question):
+        console.stream(piece)
+    console.stream("\n")
+
+
+def answer_each(fresh: Callable[[], Dialogue], questions: Iterable[str], model: str, as_json: bool) -> None:
+    """Answer each question in a dialogue of its own: a line each, or one JSON object a line."""
+    count = 0
+    for count, question in enumerate(questions, 1):  # noqa: B007
+        if as_json:
+            console.stream(json_module.dumps(_row(fresh(), question, model), ensure_ascii=False) + "\n")
+        else:
+            answer_one(fresh(), question, model, as_json=False)
+    if not count:
+        console.note("no question came through the pipe")
+
+
+def _row(dialogue: Dialogue, question: str, model: str) -> dict[str, str]:
+    return {"question": question, "answer": "".join(dialogue.ask(question)), "model": model}
+
+
+def _piped_questions(lines: Iterable[str]) -> Iterator[str]:
+    """The lines that hold anything; raises DataError when they are not UTF-8."""
+    try:
+        for line in lines:
+            line.encode("utf-8")  # in the C locale foreign bytes arrive as surrogates and fail only here
+            if question := line.removeprefix("\ufeff").strip():
+                yield question
+    except UnicodeError as error:
+        raise DataError(
+            "the questions in the pipe are not UTF-8", hint="iconv -f gb18030 -t utf-8 FILE | med chat …"
+        ) from error
+
+
+def _greeting(ref: ModelRef) -> str:
+    laid_over = "".join(f" + {adapter}" for adapter in ref.adapters)
+    return f"talking with {ref.base}{laid_over}. /help lists the commands, /exit or Ctrl-D leaves\n"
+
+
+def _open(ref: ModelRef, device: str) -> Speaker:
+    from medcli.engine.speaker import open_speaker
+
+    with console.watching() as report:
+        return open_speaker(ref, device=device, report=report)
