@@ -103,19 +103,19 @@ class ChatTemplate:
         """
         clean = [Message(role=m.role, content=self._as_text(m.content)) for m in messages]
         if self.marked:
-            return _split_at_marks(self._text_of(clean, ask))
+            return _split_at_marks(self.text_of(clean, ask))
         return self._render_turn_by_turn(clean, ask)
 
     def _render_turn_by_turn(self, messages: Sequence[Message], ask: bool) -> list[Segment]:
         """What rendering adds for an assistant's turn, past the prompt for it, is what the assistant wrote."""
-        whole = self._text_of(messages, ask)
+        whole = self.text_of(messages, ask)
         segments: list[Segment] = []
         done = 0
         for index, message in enumerate(messages):
             if message.role != "assistant":
                 continue
-            before = self._text_of(messages[:index], True)
-            after = self._text_of(messages[: index + 1], False)
+            before = self.text_of(messages[:index], True)
+            after = self.text_of(messages[: index + 1], False)
             if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
                 raise ModelError(
                     f"chat template '{self.name}' rewrites earlier turns, so what would be learnt is not certain",
@@ -135,7 +135,8 @@ class ChatTemplate:
             content = content.replace(word, f"{word[0]} {word[1:]}")
         return content
 
-    def _text_of(self, messages: Sequence[Message], ask: bool) -> str:
+    def text_of(self, messages: Sequence[Message], ask: bool) -> str:
+        """The rendered text with the marks in it, contents as they are."""
         if not messages:
             return ""
         try:

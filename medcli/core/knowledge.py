@@ -1,0 +1,71 @@
+"""The shipped table of diseases, and the many ways to ask for what stands in it."""
+
+import hashlib
+import random
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from medcli.core.resources import templates
+
+HELD_OUT = 40  # phrasings of which no training set ever sees one
+ANSWER = "{d}的{a}有{values}。"
+# How a fact stands in running text; the first form is also how it is answered.
+SENTENCES = (ANSWER, "{values}是{d}的{a}。", "说到{d}，{a}包括{values}。")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One attribute of one disease. `line` is where the disease begins in the table."""
+
+    disease: str
+    attribute: str
+    values: tuple[str, ...]
+    line: int
+
+    def say(self, form: str) -> str:
+        """The fact in a sentence form with {d}, {a} and {values}."""
+        return form.format(d=self.disease, a=self.attribute, values="、".join(self.values))
+
+
+def table_path() -> Path:
+    """The table of diseases that comes with `med`."""
+    return templates() / "knowledge" / "diseases.toml"
+
+
+def facts(path: Path) -> list[Fact]:
+    """Every attribute of every disease in a table, in order."""
+    text = path.read_text("utf-8")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("[[disease]]")]
+    names: dict[str, str] = _phrasings()["attributes"]
+    return [
+        Fact(disease=row["name"], attribute=names[key], values=tuple(row[key]), line=line)
+        for row, line in zip(tomllib.loads(text)["disease"], lines, strict=True)
+        for key in names
+        if row.get(key)
+    ]
+
+
+@cache
+def phrasings(held_out: bool) -> tuple[str, ...]:
+    """The forms of questions that are trained on, or the ones kept for examination."""
+    table = _phrasings()
+    every = ["".join(parts) for parts in product(table["openings"], table["middles"], table["endings"])]
+    ordered = sorted(every, key=lambda form: hashlib.sha256(form.encode()).digest())
+    return tuple(ordered[:HELD_OUT] if held_out else ordered[HELD_OUT:])
+
+
+def questions(fact: Fact, count: int, *, held_out: bool = False, seed: int = 42) -> Iterator[str]:
+    """`count` different questions for a fact, always the same ones for the same seed."""
+    chance = random.Random(f"{seed} {fact.disease} {fact.attribute} {held_out}")
+    for form in chance.sample(phrasings(held_out), count):
+        yield form.format(d=fact.disease, a=fact.attribute)
+
+
+@cache
+def _phrasings() -> dict[str, Any]:
+    return tomllib.loads((templates() / "knowledge" / "phrasings.toml").read_text("utf-8"))

@@ -1,0 +1,85 @@
+"""From conversations to examples: render, tokenise whole, and mark the tokens that lie in what the assistant wrote."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy
+
+from medcli.core.chat_template import ChatTemplate, Segment, plain
+from medcli.core.record import Conversation, Message
+from medcli.engine.pack import Example
+
+BATCH = 1000  # conversations handed to the tokenizer's threads at one time
+
+
+@dataclass(slots=True)
+class Losses:
+    """What did not fit into `max_length`, and what would teach nothing."""
+
+    turns_dropped: int = 0
+    shortened: int = 0
+    too_long: int = 0
+    untrained: int = 0
+
+
+def encode_all(
+    conversations: Iterable[Conversation],
+    template: ChatTemplate,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    losses: Losses,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[Example]:
+    """Examples of at most `max_length` tokens; the oldest exchanges are dropped first, an answer's end never is."""
+    source = iter(conversations)
+    done = 0
+    while batch := list(islice(source, BATCH)):
+        rendered = [template.render(conversation.messages) for conversation in batch]
+        for conversation, example in zip(batch, encode(rendered, tokenizer), strict=True):
+            fitting: Example | None = example
+            if len(example.ids) > max_length:
+                fitting = _shortened(conversation.messages, template, tokenizer, max_length, losses)
+            if fitting is not None and not fitting.trained[1:].any():
+                losses.untrained += 1
+            elif fitting is not None:
+                yield fitting
+        done += len(batch)
+        advance(done)
+
+
+def encode(rendered: Sequence[Sequence[Segment]], tokenizer: Any) -> list[Example]:
+    """Tokenise each rendered dialogue as a whole; a token is learnt when it begins inside a trained segment."""
+    tokens = tokenizer([plain(segments) for segments in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    return [
+        Example(ids=numpy.array(ids, dtype=numpy.int32), trained=_trained(segments, offsets))
+        for segments, ids, offsets in zip(rendered, tokens["input_ids"], tokens["offset_mapping"], strict=True)
+    ]
+
+
+def _trained(segments: Sequence[Segment], offsets: Sequence[tuple[int, int]]) -> numpy.ndarray:
+    ends = numpy.cumsum([len(segment.text) for segment in segments])
+    flags = numpy.array([segment.trained for segment in segments])
+    starts = numpy.array([start for start, _ in offsets], dtype=numpy.int64)
+    which = numpy.searchsorted(ends, starts, side="right").clip(max=len(segments) - 1)
+    trained: numpy.ndarray = flags[which]
+    return trained
+
+
+def _shortened(
+    messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
+) -> Example | None:
+    """The newest exchanges that fit, with the system message kept; None when not even the last one does."""
+    system = [message for message in messages[:1] if message.role == "system"]
+    turns = list(messages[len(system) :])
+    starts = [index for index, message in enumerate(turns) if message.role == "user"]
+    for start in starts[1:]:
+        example = encode([template.render([*system, *turns[start:]])], tokenizer)[0]
+        if len(example.ids) <= max_length:
+            losses.turns_dropped += start
+            losses.shortened += 1
+            return example
+    losses.too_long += 1
+    return None

@@ -1,0 +1,180 @@
+"""From a ModelRef to a model, its tokenizer and its chat template."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from medcli.core import chat_template
+from medcli.core.chat_template import ChatTemplate
+from medcli.core.errors import ModelError, ServiceError
+from medcli.core.model_ref import ModelRef
+from medcli.core.record import Message
+from medcli.core.report import Report
+from medcli.engine import tiny
+
+# transformers' own bars and advice would tear ours apart; what matters of it is raised as an error.
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A model ready to speak or to learn. `stops` are the ids that end an answer."""
+
+    model: Any
+    tokenizer: Any
+    template: ChatTemplate
+    stops: tuple[int, ...]
+    base: str
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+
+def load(
+    ref: ModelRef,
+    *,
+    device: torch.device,
+    report: Report,
+    dtype: torch.dtype | None = None,
+    template: str = "",
+    attention: str = "sdpa",
+) -> Loaded:
+    """Load `ref` with its adapters; weights must be safetensors, and no code of the model's folder is run.
+
+    Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
+    """
+    base = str(tiny.ensure(report)) if ref.base == "med-tiny" else ref.base
+    with _problems_said(base):
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(ref.adapters[-1] if _has_tokenizer(ref) else base)
+        model = AutoModelForCausalLM.from_pretrained(
+            base,
+            config=config,
+            dtype=dtype or _own_dtype(config, device),
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        ).to(device)
+    for adapter in ref.adapters:
+        model = _with_adapter(model, adapter)
+    model.eval()
+    chosen = template_of(tokenizer, ref, template)
+    return Loaded(model=model, tokenizer=tokenizer, template=chosen, stops=_stops(model, tokenizer, chosen), base=base)
+
+
+def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
+    """The template asked for, or the run's own, or the model's own; ModelError when there is none or it does not fit."""
+    if not tokenizer.is_fast:
+        raise ModelError(f"{ref.base} has no fast tokenizer", hint="convert it to tokenizer.json with transformers")
+    if wanted:
+        name, text = wanted, chat_template.shipped_text(wanted)
+    elif ref.template is not None:
+        name, text = ref.template.name, ref.template.read_text("utf-8")
+    elif tokenizer.chat_template:
+        name, text = "the model's own", _marked_twin(tokenizer) or tokenizer.chat_template
+    else:
+        raise ModelError(
+            f"{ref.base} has no chat template",
+            hint=f"choose one with --template: {', '.join(chat_template.shipped_names())}",
+        )
+    template = _compiled(name, text, tokenizer)
+    _check_fit(template, tokenizer, ref)
+    return template
+
+
+def _compiled(name: str, text: str, tokenizer: Any) -> ChatTemplate:
+    special = tuple(dict.fromkeys([*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())]))
+    reserved = tuple(word for word in special if len(word) > 1 and not word.isspace())
+    tokens = {name: str(value) for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    return ChatTemplate(name=name, text=text, tokens=tokens, reserved=reserved)
+
+
+def _marked_twin(tokenizer: Any) -> str:
+    """One of our templates that renders as the model's own does: it says exactly what the assistant wrote."""
+    probes = [
+        [Message(role="user", content="甲"), Message(role="assistant", content="乙"), Message(role="user", content="丙")],
+        [Message(role="system", content="丁"), Message(role="user", content="甲"), Message(role="assistant", content="乙")],
+    ]
+    own = _compiled("own", tokenizer.chat_template, tokenizer)
+    for name in chat_template.shipped_names():
+        ours = _compiled(name, chat_template.shipped_text(name), tokenizer)
+        if all(_same(own, ours, probe, ask) for probe in probes for ask in (False, True)):
+            return ours.text
+    return ""
+
+
+def _same(own: ChatTemplate, ours: ChatTemplate, messages: Sequence[Message], ask: bool) -> bool:
+    try:
+        return own.text_of(messages, ask) == ours.text_of(messages, ask)
+    except ModelError:  # a template may refuse a system message; then the two are not the same
+        return False
+
+
+def _check_fit(template: ChatTemplate, tokenizer: Any, ref: ModelRef) -> None:
+    """A template whose stop word is no single token of the tokenizer belongs to another model."""
+    for stop in template.stops:
+        if len(tokenizer(stop, add_special_tokens=False)["input_ids"]) != 1:
+            raise ModelError(
+                f"the chat template '{template.name}' does not fit {ref.base}: its stop word {stop} is not one token there",
+                hint="train again with --template, or use the model this template was saved with",
+            )
+
+
+def _stops(model: Any, tokenizer: Any, template: ChatTemplate) -> tuple[int, ...]:
+    ends = [tokenizer.convert_tokens_to_ids(stop) for stop in template.stops]
+    own = model.generation_config.eos_token_id
+    ends += own if isinstance(own, list) else [own]
+    ends.append(tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(end for end in ends if end is not None))
+
+
+def _own_dtype(config: Any, device: torch.device) -> torch.dtype:
+    """Half precision as stored on a GPU; float32 on a CPU, where half precision answers are slower and differ."""
+    if device.type == "cpu":
+        return torch.float32
+    return config.dtype or torch.bfloat16
+
+
+def _has_tokenizer(ref: ModelRef) -> bool:
+    return bool(ref.adapters) and (ref.adapters[-1] / "tokenizer_config.json").is_file()
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(model, adapter)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"the adapter {adapter} does not fit its base model: {first}") from error
+
+
+@contextmanager
+def _problems_said(base: str) -> Iterator[None]:
+    """One message for what loading a model can run into."""
+    try:
+        yield
+    except OSError as error:
+        if Path(base).exists():
+            raise ModelError(f"{base}: {_first_line(error)}", hint="is the folder complete?") from error
+        raise ServiceError(
+            f"the model '{base}' could not be fetched: {_first_line(error)}",
+            hint="check the name and the network, set HF_ENDPOINT to a mirror, or download it and name the folder;\n"
+            "--model med-tiny needs no network",
+        ) from error
+    except (ValueError, KeyError, json.JSONDecodeError) as error:
+        raise ModelError(f"{base}: {_first_line(error)}", hint="med runs no code of a model's folder") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,90 @@
+"""From examples to batches: padding-free rows, or padded ones where a model needs them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy
+import torch
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Example:
+    """One tokenised record: ids [tokens] int32, and which of them are learnt, [tokens] bool."""
+
+    ids: numpy.ndarray
+    trained: numpy.ndarray
+
+
+class Examples:
+    """Many examples in three flat arrays: 5 bytes a token, whatever the number of records."""
+
+    def __init__(self, examples: Iterator[Example]) -> None:
+        ids, trained, ends = [], [], [0]
+        for example in examples:
+            ids.append(example.ids.astype(numpy.int32, copy=False))
+            trained.append(example.trained.astype(bool, copy=False))
+            ends.append(ends[-1] + len(example.ids))
+        self.ids = numpy.concatenate(ids) if ids else numpy.zeros(0, numpy.int32)
+        self.trained = numpy.concatenate(trained) if trained else numpy.zeros(0, bool)
+        self.ends = numpy.array(ends)
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        where = slice(self.ends[index], self.ends[index + 1])
+        return Example(ids=self.ids[where], trained=self.trained[where])
+
+    @property
+    def tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def trained_tokens(self) -> int:
+        return int(self.trained.sum())
+
+
+def side_by_side(examples: Sequence[Example]) -> dict[str, Tensor | int]:
+    """One row of all examples, no padding: [1, tokens]. Position 0 begins each document; its first token is no target.
+
+    There is deliberately no `attention_mask`: an all-ones mask makes transformers attend across documents in silence.
+    """
+    lengths = [len(example.ids) for example in examples]
+    ids = torch.from_numpy(numpy.concatenate([example.ids for example in examples])).long()
+    # Position p is labelled when the token after it, in the same document, is learnt.
+    labelled = torch.from_numpy(
+        numpy.concatenate([numpy.append(example.trained[1:], False) for example in examples])
+    ).nonzero()[:, 0]
+    targets = ids[labelled + 1][None]
+    ends = torch.tensor([0, *numpy.cumsum(lengths)], dtype=torch.int32)
+    return {
+        "input_ids": ids[None],
+        "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+        "labels": targets,
+        "shift_labels": targets,
+        "logits_to_keep": labelled,
+        "cu_seq_lens_q": ends,
+        "cu_seq_lens_k": ends,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+        "use_cache": False,
+    }
+
+
+def padded(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
+    """The plain twin: [examples, longest], right padding, labels -100 where nothing is learnt."""
+    longest = max(len(example.ids) for example in examples)
+    ids = torch.full((len(examples), longest), pad_id)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, IGNORED)
+    for row, example in enumerate(examples):
+        tokens = torch.from_numpy(example.ids).long()
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+        labels[row, : len(tokens)] = torch.where(torch.from_numpy(example.trained), tokens, IGNORED)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,115 @@
+"""Text from a local model: streamed for one person, batched for many questions."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medcli.core.chat_template import plain
+from medcli.core.errors import ModelError
+from medcli.core.model_ref import ModelRef
+from medcli.core.record import Message
+from medcli.core.report import Report
+from medcli.core.speaker import Sampling
+from medcli.engine import device as devices
+from medcli.engine.load import Loaded, load
+
+BATCH = 32  # prompts answered together
+
+
+class LocalSpeaker:
+    """A `Speaker` over a loaded model."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+
+    def reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
+        """The answer in pieces; closing the iterator stops the model."""
+        shown = ""
+        ids: list[int] = []
+        for token in self._tokens(self._prompt(messages), sampling):
+            ids.append(token)
+            text = self._text(ids)
+            if not text.endswith("\ufffd"):  # the bytes of a character may come in several tokens
+                yield text[len(shown) :]
+                shown = text
+        if len(text := self._text(ids)) > len(shown):
+            yield text[len(shown) :]
+
+    def replies(
+        self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
+    ) -> list[str]:
+        """One answer per prompt, prompts of like length together."""
+        encoded = [self._prompt(messages) for messages in prompts]
+        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        answers = [""] * len(encoded)
+        torch.manual_seed(sampling.seed)
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            for index, text in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
+                answers[index] = text
+            advance(start + len(batch))
+        return answers
+
+    def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        text = plain(self.loaded.template.render(messages, ask=True))
+        ids: list[int] = self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
+        limit = self.loaded.model.config.max_position_embeddings
+        if len(ids) >= limit:
+            raise ModelError(
+                f"the conversation has {len(ids)} tokens, the model reads at most {limit}",
+                hint="start afresh with /clear, or ask in fewer words",
+            )
+        return ids
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    @torch.inference_mode()
+    def _tokens(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
+        model = self.loaded.model
+        chance = torch.Generator(model.device).manual_seed(sampling.seed)
+        ids, cache = torch.tensor([prompt], device=model.device), None
+        for _ in range(sampling.max_tokens):
+            out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = out.past_key_values
+            token = choose(out.logits[0, -1].float(), sampling, chance)
+            if token in self.loaded.stops:
+                return
+            yield token
+            ids = torch.tensor([[token]], device=model.device)
+
+    @torch.inference_mode()
+    def _generate(self, prompts: list[list[int]], sampling: Sampling) -> list[str]:
+        longest = max(map(len, prompts))
+        pad = self.loaded.stops[0]
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=self.loaded.device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.loaded.device)
+        how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.temperature > 0:
+            how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        out = self.loaded.model.generate(
+            input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
+            eos_token_id=list(self.loaded.stops), pad_token_id=pad, **how,
+        )  # fmt: skip
+        return [self._text(self._until_stop(row)) for row in out[:, longest:].tolist()]
+
+    def _until_stop(self, ids: list[int]) -> list[int]:
+        end = next((index for index, token in enumerate(ids) if token in self.loaded.stops), len(ids))
+        return ids[:end]
+
+
+def choose(logits: Tensor, sampling: Sampling, chance: torch.Generator) -> int:
+    """The next token of `logits` [vocabulary]; temperature 0 takes the likeliest, top_p the likeliest share."""
+    if sampling.temperature == 0:
+        return int(logits.argmax())
+    ordered, ids = (logits / sampling.temperature).softmax(-1).sort(descending=True)
+    ordered[ordered.cumsum(0) - ordered > sampling.top_p] = 0
+    return int(ids[torch.multinomial(ordered, 1, generator=chance)])
+
+
+def open_speaker(ref: ModelRef, *, device: str, report: Report) -> LocalSpeaker:
+    """Load a model to speak with."""
+    return LocalSpeaker(load(ref, device=devices.pick(device), report=report))
