@@ -1,0 +1,230 @@
+"""Measure a model on a built data set, and keep every answer with its scores."""
+
+import json
+import math
+import platform
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
+
+from medcli import __version__
+from medcli.core import model_ref
+from medcli.core.atomic import sha256_of, writing
+from medcli.core.dataset_folder import DatasetFolder, open_dataset
+from medcli.core.errors import DataError
+from medcli.core.record import Conversation, message_rows
+from medcli.core.report import Report
+from medcli.core.run_folder import named
+from medcli.core.score import Answer, Score, interval, score_of
+from medcli.core.settings import project_root, setting
+from medcli.core.shelf import Shelf
+from medcli.core.speaker import Sampling, Speaker
+from medcli.exams import generation
+from medcli.exams.generation import Item
+
+SECTION = "eval"
+METRICS = Shelf("medcli.metrics", "metric")
+PERPLEXITY = "perplexity"
+_LONGEST_NAME = 120  # file systems end at 255 bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `med eval` can be told."""
+
+    dataset: str = setting(help="A built data set; `med data list` shows what there is.")
+    split: Literal["train", "valid", "test"] | None = setting(
+        None, help="The part of it to answer; unless given, test, or valid when test is empty."
+    )
+    limit: int | None = setting(None, help="Answer only so many conversations.", minimum=1)
+    max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
+    temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)
+    top_p: float = setting(1.0, help="Draw from the likeliest tokens that make up this share.", minimum=0)
+    seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
+    system: str | None = setting(None, help="A system message in place of the conversations' own.")
+    device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is to be answered, and where the answers go."""
+
+    dataset: DatasetFolder
+    split: str
+    conversations: tuple[Conversation, ...]
+    items: tuple[Item, ...]
+    file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What was found: scores from 0 to 1 and perplexity, how many answers, and where they are."""
+
+    model: str
+    dataset: str
+    split: str
+    scores: tuple[Score, ...]
+    answers: int
+    empty: int
+    file: Path
+
+
+def prepare(model: str, settings: Settings) -> Task:
+    """What `evaluate` would answer, without loading a model; raises UsageError and DataError."""
+    dataset = open_dataset(settings.dataset)
+    if dataset.kind != generation.KIND:
+        raise DataError(
+            f"the data set '{dataset.name}' holds {dataset.kind}s, and `med eval` needs conversations",
+            hint="`med data list` shows what each data set holds",
+        )
+    split = settings.split or ("test" if dataset.count("test") else "valid")
+    conversations = tuple(_conversations(dataset, split, settings))
+    if not conversations:
+        raise DataError(
+            f"the data set '{dataset.name}' has no conversation in {settings.split or 'test or valid'}",
+            hint="choose another part with --split, or build the data set from more records",
+        )
+    items = tuple(generation.item_of(conversation) for conversation in conversations)
+    file = results_file(model, dataset.name, split)
+    return Task(dataset=dataset, split=split, conversations=conversations, items=items, file=file)
+
+
+def evaluate(model: str, settings: Settings, report: Report, speaker: Speaker | None = None) -> Evaluation:
+    """Let `model` answer a data set and score the answers; the results file is written last.
+
+    A `speaker` that is passed in is only asked for text; without one the model is loaded here, and its
+    perplexity is measured too. Raises UsageError, DataError and ModelError.
+    """
+    task = prepare(model, settings)
+    if task.split != (settings.split or "test"):
+        report.note(f"the data set '{task.dataset.name}' has no test part: valid is answered instead")
+    likelihood: list[Score] = []
+    if speaker is None:
+        speaker, perplexity = _load(model, task, settings, report)
+        likelihood.append(perplexity)
+    answers = _answers(speaker, task, settings, report)
+    report.stage("scoring", total=len(answers), unit="answers")
+    values = measured(answers)
+    report.advance(len(answers))
+    evaluation = Evaluation(
+        model=model,
+        dataset=task.dataset.name,
+        split=task.split,
+        scores=(*_scores(values, settings.seed), *likelihood),
+        answers=len(answers),
+        empty=sum(not answer.text.strip() for answer in answers),
+        file=task.file,
+    )
+    if evaluation.empty:
+        report.note(f"{evaluation.empty} of {evaluation.answers} answers are empty, and score 0")
+    _write(evaluation, task, settings, answers, values)
+    return evaluation
+
+
+def results_file(model: str, dataset: str, split: str) -> Path:
+    """Where an evaluation is kept: in the run's folder, or in `eval/` when the model is no run."""
+    run = named(model)
+    if run.exists:
+        return run.path / "eval" / f"{dataset}-{split}.json"
+    name = re.sub(r"[^\w.-]+", "-", model).strip("-.")[-_LONGEST_NAME:]
+    return project_root() / "eval" / f"{name}-{dataset}-{split}.json"
+
+
+def measured(answers: Sequence[Answer]) -> dict[str, Sequence[float]]:
+    """One value from 0 to 1 per metric and answer."""
+    return {
+        name: column
+        for metric in generation.METRICS
+        for name, column in METRICS.get(metric).scores(answers).items()
+    }
+
+
+def perplexity_score(value: float, tokens: int, nll: Sequence[float], seed: int) -> Score:
+    """Perplexity with an interval as wide as that of the mean nll over conversations.
+
+    `value` weighs every token alike, the mean every conversation: the interval is moved to lie around `value`.
+    """
+    middle = fmean(nll)
+    low, high = (value * math.exp(end - middle) for end in interval(nll, seed))
+    return Score(metric=PERPLEXITY, value=value, count=tokens, low=low, high=high)
+
+
+def _conversations(dataset: DatasetFolder, split: str, settings: Settings) -> Iterator[Conversation]:
+    for record in dataset.records(split, settings.limit):
+        if not isinstance(record, Conversation):
+            raise DataError(f"{dataset.file(split)}: the record '{record.id}' is no conversation")
+        yield generation.with_system(record, settings.system) if settings.system is not None else record
+
+
+def _load(model: str, task: Task, settings: Settings, report: Report) -> tuple[Speaker, Score]:
+    """The model as a speaker, and how likely it finds the wanted answers."""
+    reference = model_ref.resolve(model)
+
+    from medcli.engine.likelihood import perplexity
+    from medcli.engine.speaker import open_speaker
+
+    speaker = open_speaker(reference, device=settings.device, report=report)
+    value, tokens, nll = perplexity(speaker.loaded, task.conversations, report)
+    return speaker, perplexity_score(value, tokens, nll, settings.seed)
+
+
+def _answers(speaker: Speaker, task: Task, settings: Settings, report: Report) -> list[Answer]:
+    sampling = Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        seed=settings.seed,
+    )
+    report.stage("answering", total=len(task.items), unit="conversations")
+    texts = speaker.replies([item.prompt for item in task.items], sampling, report.advance)
+    return [Answer(text=text, reference=item.reference) for text, item in zip(texts, task.items, strict=True)]
+
+
+def _scores(values: Mapping[str, Sequence[float]], seed: int) -> list[Score]:
+    return [score_of(metric, column, seed) for metric, column in values.items()]
+
+
+def _write(
+    evaluation: Evaluation,
+    task: Task,
+    settings: Settings,
+    answers: Sequence[Answer],
+    values: Mapping[str, Sequence[float]],
+) -> None:
+    """Everything needed to check the figures or to make them again; the same answers give the same bytes."""
+    rows = [
+        {
+            "id": item.id,
+            "prompt": message_rows(item.prompt),
+            "answer": answer.text,
+            "reference": answer.reference,
+            "scores": {metric: column[index] for metric, column in values.items()},
+        }
+        for index, (item, answer) in enumerate(zip(task.items, answers, strict=True))
+    ]
+    table = {
+        "model": evaluation.model,
+        "dataset": {
+            "name": evaluation.dataset,
+            "split": evaluation.split,
+            "sha256": sha256_of(task.dataset.file(task.split)),
+            "answered": evaluation.answers,
+        },
+        "settings": asdict(settings),
+        "versions": _versions(),
+        "scores": [asdict(score) for score in evaluation.scores],
+        "empty": evaluation.empty,
+        "answers": rows,
+    }
+    with writing(task.file) as file:
+        json.dump(table, file, ensure_ascii=False, indent=1)
+        file.write("\n")
+
+
+def _versions() -> dict[str, str]:
+    packages = {name: version(name) for name in ("torch", "transformers", "peft", "jieba")}
+    return {"med": __version__, "python": platform.python_version(), **packages}
