@@ -65,19 +65,17 @@ class Repl:
         except KeyboardInterrupt:
             stopped = True
         finally:
-            if said:
+            if said or stopped:  # the terminal has written ^C where the answer was to begin
                 console.stream("\n" if self._streaming else f"{said}\n")
         self._remark(said, stopped)
 
     def _remark(self, said: str, stopped: bool) -> None:
         if stopped and said:
-            console.note(
-                "stopped; what was said is kept. /retry answers again, /undo takes the question back"
-            )
+            console.note("stopped; what was said is kept (/retry, /undo)")
         elif stopped:
-            console.note("stopped before the first word; the question is not kept. /retry asks it again")
+            console.note("stopped before the first word; the question is not kept (/retry)")
         elif not said:
-            console.note("the model said nothing; the question is not kept. /retry asks it again")
+            console.note("the model said nothing; the question is not kept (/retry)")
         console.stream("\n")
 
     def clear(self, _: str) -> None:

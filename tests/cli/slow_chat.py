@@ -11,13 +11,16 @@ from medcli.steps.chat import Settings
 
 
 class SlowSpeaker:
-    """Says how many messages it saw, the question and the seed, a character at a time; 慢 makes it slow, 哑 dumb."""
+    """Says how many messages it saw, the question and the seed; 慢 makes it slow, 哑 dumb."""
 
     def reply(self, messages, sampling):
         question = messages[-1].content
         if "哑" in question:
+            sys.stderr.write("(silent)")
             time.sleep(30)
-        answer = f"[{len(messages)}] 关于“{question}”：建议多喝水，注意休息，必要时就医。(seed {sampling.seed})"
+        answer = (
+            f"[{len(messages)}] 关于“{question}”：建议多喝水，注意休息，必要时就医。(seed {sampling.seed})"
+        )
         for character in answer:
             yield character
             time.sleep(0.3 if "慢" in question else 0.002)
