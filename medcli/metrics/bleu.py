@@ -18,8 +18,8 @@ def scores(answers: Sequence[Answer]) -> dict[str, list[float]]:
 def sentence_bleu(text: str, reference: str) -> float:
     """BLEU (Papineni et al. 2002) of one answer: brevity penalty × geometric mean of the n-gram precisions.
 
-    Equal to nltk's `sentence_bleu([list(reference)], list(text), smoothing_function=…method3)`. The smoothing is
-    NIST's (Chen & Cherry 2014, method 3): the k-th empty precision counts as 1 / 2^k of a match.
+    Equal to nltk's `sentence_bleu([list(reference)], list(text), smoothing_function=…method3)`. Its smoothing
+    is NIST's (Chen & Cherry 2014, method 3): the k-th empty precision counts as 1 / 2^k of a match.
     """
     matched = [_matches(text, reference, size) for size in range(1, ORDER + 1)]
     if matched[0] == 0:  # nothing in common, or one of the two is empty

@@ -146,7 +146,7 @@ def measured(answers: Sequence[Answer]) -> dict[str, Sequence[float]]:
 def perplexity_score(value: float, tokens: int, nll: Sequence[float], seed: int) -> Score:
     """Perplexity with an interval as wide as that of the mean nll over conversations.
 
-    `value` weighs every token alike, the mean every conversation: the interval is moved to lie around `value`.
+    `value` weighs every token alike, the mean every conversation: the interval is moved around `value`.
     """
     middle = fmean(nll)
     low, high = (value * math.exp(end - middle) for end in interval(nll, seed))

@@ -1,0 +1,167 @@
+"""Evaluation with a speaker that is no model."""
+
+import json
+import math
+
+import pytest
+
+from medcli.core.atomic import sha256_of
+from medcli.core.errors import DataError, UnknownNameError
+from medcli.core.record import Conversation, Message
+from medcli.core.report import Silent
+from medcli.core.speaker import Sampling
+from medcli.exams.generation import item_of
+from medcli.steps.evaluate import Settings, evaluate, perplexity_score, results_file
+from tests.evaluation import FACTS, FakeSpeaker, conversation, documents, facts, write_dataset
+
+
+class Notes(Silent):
+    """A report that keeps what it was told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def run(speaker=None, report=None, **settings):
+    return evaluate(
+        "tiny", Settings(dataset="facts", **settings), report or Silent(), speaker or FakeSpeaker()
+    )
+
+
+def test_a_perfect_model_scores_1_everywhere(project):
+    write_dataset("facts", test=facts())
+    evaluation = run()
+    assert [score.metric for score in evaluation.scores] == [
+        "exact",
+        "bleu-4",
+        "rouge-1",
+        "rouge-2",
+        "rouge-l",
+    ]
+    for score in evaluation.scores:
+        assert (score.value, score.low, score.high) == pytest.approx((1, 1, 1))
+        assert score.count == 3
+    assert (evaluation.split, evaluation.answers, evaluation.empty) == ("test", 3, 0)
+
+
+def test_all_before_the_last_answer_is_asked(project):
+    write_dataset("facts", test=facts())
+    speaker = FakeSpeaker()
+    run(speaker, max_tokens=9, temperature=0.5, top_p=0.9, seed=3)
+    prompt, sampling = speaker.asked[0]
+    assert [message.content for message in prompt] == ["您好", "请讲", "感冒怎么办？"]
+    assert sampling == Sampling(temperature=0.5, top_p=0.9, max_tokens=9, seed=3)
+
+
+def test_a_system_message_takes_the_place_of_the_old_one(project):
+    said = Message(role="system", content="旧")
+    old = conversation(0, "感冒怎么办？", FACTS[0][1])
+    write_dataset("facts", test=[Conversation(id="c0", messages=(said, *old.messages), source="hand")])
+    speaker = FakeSpeaker()
+    run(speaker, system="新")
+    assert [m.content for m in speaker.asked[0][0] if m.role == "system"] == ["新"]
+
+
+def test_the_file_holds_every_answer_and_is_the_same_each_time(project):
+    folder = write_dataset("facts", test=facts())
+    file = run(FakeSpeaker(silent_on="高血压")).file
+    kept = file.read_bytes()
+    table = json.loads(kept)
+    assert table["dataset"] == {
+        "name": "facts",
+        "split": "test",
+        "sha256": sha256_of(folder / "test.jsonl"),
+        "answered": 3,
+    }
+    assert table["settings"]["max_tokens"] == 256
+    assert set(table["versions"]) >= {"med", "python", "torch"}
+    assert [row["id"] for row in table["answers"]] == ["c0", "c1", "c2"]
+    assert [row["scores"]["exact"] for row in table["answers"]] == [1, 0, 1]
+    assert table["answers"][0]["prompt"][-1] == {"role": "user", "content": "感冒怎么办？"}
+    assert table["answers"][0]["answer"] == table["answers"][0]["reference"] == FACTS[0][1]
+    assert table["scores"][0]["value"] == pytest.approx(2 / 3)
+    assert run(FakeSpeaker(silent_on="高血压")).file.read_bytes() == kept
+
+
+def test_empty_answers_are_counted_and_told(project):
+    write_dataset("facts", test=facts())
+    report = Notes()
+    assert run(FakeSpeaker(silent_on="高血压"), report).empty == 1
+    assert report.notes == ["1 of 3 answers are empty, and score 0"]
+
+
+def test_valid_is_answered_when_there_is_no_test_part(project):
+    write_dataset("facts", valid=facts())
+    report = Notes()
+    assert run(report=report).split == "valid"
+    assert "no test part" in report.notes[0]
+
+
+def test_limit(project):
+    write_dataset("facts", test=facts())
+    assert run(limit=2).answers == 2
+
+
+@pytest.mark.parametrize("settings", [{"split": "test"}, {}, {"limit": 0, "split": "valid"}])
+def test_nothing_to_answer_is_an_error(project, settings):
+    write_dataset("facts", train=facts())
+    with pytest.raises(DataError, match="no conversation"):
+        run(**settings)
+
+
+def test_other_records_than_conversations_are_an_error(project):
+    write_dataset("facts", kind="document", test=documents())
+    with pytest.raises(DataError, match="holds documents, and `med eval` needs conversations"):
+        run()
+
+
+def test_a_record_that_belies_the_manifest_is_an_error(project):
+    write_dataset("facts", test=documents())
+    with pytest.raises(DataError, match="d0"):
+        run()
+
+
+def test_an_unknown_data_set_is_an_error_with_the_nearest_name(project):
+    write_dataset("fact", test=facts())
+    with pytest.raises(UnknownNameError) as caught:
+        run()
+    assert "did you mean 'fact'?" in caught.value.hint
+
+
+@pytest.mark.parametrize("roles", [["user"], ["assistant"], ["system", "assistant"], []])
+def test_a_conversation_without_question_and_answer_is_an_error(roles):
+    messages = tuple(Message(role=role, content="好") for role in roles)
+    with pytest.raises(DataError, match="x7"):
+        item_of(Conversation(id="x7", messages=messages, source="hand"))
+
+
+def test_results_lie_in_the_run_or_in_eval(project):
+    run_folder = project / "runs" / "first"
+    run_folder.mkdir(parents=True)
+    (run_folder / "run.toml").write_text("")
+    assert results_file("first", "facts", "test") == run_folder / "eval" / "facts-test.json"
+    assert results_file("runs/first", "facts", "test").resolve() == run_folder / "eval" / "facts-test.json"
+    assert results_file("Qwen/Qwen3-0.6B", "facts", "test").name == "Qwen-Qwen3-0.6B-facts-test.json"
+    assert results_file("../models/m", "facts", "test") == project / "eval" / "models-m-facts-test.json"
+
+
+def test_a_finished_file_survives_a_failure(project):
+    write_dataset("facts", test=facts())
+    kept = run().file
+    before = kept.read_bytes()
+    speaker = FakeSpeaker()
+    speaker.replies = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(speaker)
+    assert kept.read_bytes() == before
+    assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_perplexity_lies_in_its_interval():
+    nll = [1.0, 2.0, 3.0, 2.5]
+    score = perplexity_score(math.exp(2.9), 400, nll, seed=1)
+    assert score.low < score.value < score.high
+    assert (score.metric, score.count) == ("perplexity", 400)
