@@ -15,19 +15,13 @@ from medcli.core.model_ref import TINY, ModelRef, resolve
 from medcli.core.speaker import DISCLAIMER, TINY_DISCLAIMER, Speaker
 from medcli.steps.chat import Dialogue, Flags, Settings, sampling_of
 
-app = typer.Typer()
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 SpeakerOf = Callable[[ModelRef, str], Speaker]
 
-Model = Annotated[
-    str | None,
-    typer.Argument(
-        help="A run, a model folder, a hub id or med-tiny.",
-        show_default="model under \\[chat] in med.toml, or med-tiny",
-    ),
-]
-Asked = Annotated[
-    str | None, typer.Argument(help="One question; without it, a conversation or the lines of a pipe.")
-]
+NAMED_HELP = "A run, a model folder, a hub id or med-tiny; without it, what med.toml names, or med-tiny."
+ASKED_HELP = "One question; without it, a conversation, or the lines of a pipe."
+Named = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=NAMED_HELP, show_default=False)]
+Asked = Annotated[str | None, typer.Argument(metavar="[QUESTION]", help=ASKED_HELP, show_default=False)]
 
 
 @app.command()

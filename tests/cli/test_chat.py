@@ -155,6 +155,7 @@ def test_a_conversation_on_a_terminal(project, tmp_path):
     enter("咳嗽", "[2] 关于“咳嗽”")
     enter("/help", "/system TEXT")
     terminal.expect_exact("Arrow up")
+    terminal.expect_exact("❯ ")  # a Ctrl-D sent before the prompt is there is lost
     terminal.sendeof()
     terminal.expect(pexpect.EOF)
     terminal.close()
