@@ -27,7 +27,7 @@ Asked = Annotated[str | None, typer.Argument(metavar="[QUESTION]", help=ASKED_HE
 @app.command()
 @takes(Flags)
 def chat(
-    model: Model = None, question: Asked = None, json: Json = False, *, flags: Mapping[str, Any]
+    model: Named = None, question: Asked = None, json: Json = False, *, flags: Mapping[str, Any]
 ) -> None:
     """Talk with a model: on the terminal, with one QUESTION, or with a question a line from a pipe."""
     settings = settle(Settings, "chat", {**flags, "model": model}).values
