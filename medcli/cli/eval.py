@@ -13,7 +13,7 @@ from medcli.core.settings import Resolved
 from medcli.core.speaker import DISCLAIMER
 from medcli.steps.evaluate import PERPLEXITY, SECTION, Evaluation, Settings, evaluate, prepare
 
-app = typer.Typer(rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None, add_completion=False)
 Model = Annotated[str, typer.Argument(help="A run, a model folder, a hub id or med-tiny.", metavar="MODEL")]
 
 
