@@ -20,8 +20,8 @@ SpeakerOf = Callable[[ModelRef, str], Speaker]
 
 NAMED_HELP = "A run, a model folder, a hub id or med-tiny; without it, what med.toml names, or med-tiny."
 ASKED_HELP = "One question; without it, a conversation, or the lines of a pipe."
-Named = Annotated[str | None, typer.Argument(metavar="[MODEL]", help=NAMED_HELP, show_default=False)]
-Asked = Annotated[str | None, typer.Argument(metavar="[QUESTION]", help=ASKED_HELP, show_default=False)]
+Named = Annotated[str | None, typer.Argument(metavar="MODEL", help=NAMED_HELP, show_default=False)]
+Asked = Annotated[str | None, typer.Argument(metavar="QUESTION", help=ASKED_HELP, show_default=False)]
 
 
 @app.command()
