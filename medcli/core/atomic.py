@@ -70,3 +70,32 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Clear away what a killed process left beside `path`; a folder it had moved aside is put back."""
+    for left in path.parent.glob(f".{path.name}.*"):
+        number, kind = left.suffixes[-2:] if len(left.suffixes) > 1 else ("", "")
+        if left.name != f".{path.name}{number}{kind}" or kind not in (".part", ".old"):
+            continue
+        if not number[1:].isdigit() or _is_alive(int(number[1:])):
+            continue
+        try:
+            if kind == ".old" and not path.exists():
+                left.replace(path)
+            elif left.is_dir():
+                shutil.rmtree(left)
+            else:
+                left.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(error, left) from error
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

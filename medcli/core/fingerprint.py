@@ -1,0 +1,44 @@
+"""What makes two records, or two questions, the same: their text without white space, width and case."""
+
+import unicodedata
+from hashlib import blake2b
+
+from medcli.core.record import Conversation, Document, Preference, Question, Record
+
+
+def normal(text: str) -> str:
+    """Text as it is compared: full and half width alike, no white space, no case."""
+    return "".join(unicodedata.normalize("NFKC", text).split()).casefold()
+
+
+def fingerprint(*parts: str, seed: int = 0) -> int:
+    """64 bits of the normalised parts: 8 bytes a row, one false match in 37,000 sets of a million rows."""
+    digest = blake2b(digest_size=8, key=seed.to_bytes(8, "big", signed=True))
+    for part in parts:
+        digest.update(normal(part).encode("utf-8", "surrogatepass") + b"\0")
+    return int.from_bytes(digest.digest(), "big")
+
+
+def question_of(record: Record) -> str:
+    """What a record asks, which must not stand in two splits: the first user message, or a whole document."""
+    match record:
+        case Conversation(messages=messages) | Preference(prompt=messages):
+            return next((message.content for message in messages if message.role == "user"), "")
+        case Document():
+            return record.text
+        case Question():
+            return record.stem
+
+
+def content_of(record: Record) -> list[str]:
+    """All the text of a record, in order, with who says it."""
+    match record:
+        case Conversation():
+            return [part for message in record.messages for part in (message.role, message.content)]
+        case Preference():
+            prompt = [part for message in record.prompt for part in (message.role, message.content)]
+            return [*prompt, record.chosen, record.rejected]
+        case Document():
+            return [record.text]
+        case Question():
+            return [record.stem, *record.choices, record.answer]

@@ -1,0 +1,32 @@
+"""The public data sets that `med` knows by name: `templates/datasets.toml`."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from medcli.core.resources import templates
+from medcli.core.settings import read_toml
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownDataset:
+    """A public data set. `files` are the names, with * and ?, of its files; empty means the whole folder."""
+
+    name: str
+    title: str
+    importer: str
+    kind: str
+    language: str
+    licence: str
+    commercial: str
+    url: str
+    files: tuple[str, ...] = ()
+
+
+@cache
+def known_datasets() -> dict[str, KnownDataset]:
+    """Name -> data set."""
+    table = read_toml(templates() / "datasets.toml")
+    return {
+        name: KnownDataset(name=name, **(row | {"files": tuple(row.get("files", ()))}))
+        for name, row in table.items()
+    }

@@ -1,0 +1,122 @@
+"""A first look at a raw source: format, columns, first rows. Importers judge by it whether they fit."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from medcli.core.encoding import encoding_of
+from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
+from medcli.core.raw_json import json_lines, json_values
+from medcli.core.raw_table import header_of, table_rows
+
+Format = Literal["json lines", "json", "table", "text"]
+_HEAD = 1 << 16  # characters
+_FIRST = 20  # rows
+_COLUMN = re.compile(r"[A-Za-z_][\w .-]{0,40}")
+_CHINESE_COLUMNS = {"问", "答", "问题", "回答", "答案", "科室", "标题", "提问", "文本"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peek:
+    """What a look at the head of a file shows. `files` are all the files of the source, by their names."""
+
+    file: str
+    format: Format
+    columns: tuple[str, ...] = ()
+    rows: tuple[Mapping[str, Any], ...] = ()
+    files: tuple[str, ...] = ()
+
+    def first(self, column: str) -> Any:
+        """The first value that is not empty in a column."""
+        return next((row[column] for row in self.rows if row.get(column)), None)
+
+
+def look(source: Path) -> list[Peek]:
+    """A peek at each file of a source."""
+    files = raw_files(source)
+    names = tuple(raw.name for raw in files)
+    return [replace(look_at(raw), files=names) for raw in files]
+
+
+def look_at(raw: RawFile) -> Peek:
+    """The format of one file, its column names and its first rows."""
+    encoding = encoding_of(raw)
+    form = format_of(raw, encoding)
+    if form == "text":
+        return Peek(file=raw.name, format=form)
+    rows = [item.value for item in islice(items(raw), _FIRST) if isinstance(item.value, Mapping)]
+    columns = dict.fromkeys(name for row in rows for name in row)
+    if form == "table" and not columns:
+        columns = dict.fromkeys(header_of(_head(raw, encoding).partition("\n")[0])[0])
+    return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows))
+
+
+def items(raw: RawFile) -> Iterator[Item]:
+    """The values of a file of whatever format, one by one; a line of plain text is a value too."""
+    encoding = encoding_of(raw)
+    match format_of(raw, encoding):
+        case "json lines":
+            yield from json_lines(raw, encoding)
+        case "json":
+            yield from json_values(raw, encoding)
+        case "table":
+            yield from table_rows(raw, encoding)
+        case "text":
+            yield from text_lines(raw, encoding)
+
+
+def text_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
+    """The lines of plain text that are not blank; a line too long to hold comes in pieces."""
+    number = 0
+    with open_text(raw, encoding) as file:
+        for line, text, whole in lines_of(file):
+            if text.strip():
+                number += 1
+                reason = "" if whole else "line too long: more than 16 million characters"
+                yield Item(
+                    line=line, number=number, value=text, reason=reason, text="" if whole else text[:500]
+                )
+
+
+def format_of(raw: RawFile, encoding: str) -> Format:
+    """The format by content, for "a.json" is often JSON Lines; the suffix decides the rest."""
+    head = _head(raw, encoding).lstrip("\ufeff").lstrip()
+    if raw.suffix in (".csv", ".tsv"):
+        return "table"
+    if head.startswith("{"):
+        return "json lines" if raw.suffix in (".jsonl", ".ndjson") or _has_lines_of_json(head) else "json"
+    if head.startswith("[") and (raw.suffix != ".txt" or re.match(r'\[\s*[\[{"]', head)):
+        return "json"
+    if raw.suffix in (".json", ".jsonl", ".ndjson"):
+        return "json lines"
+    return "table" if _has_header(head) else "text"
+
+
+def _has_lines_of_json(head: str) -> bool:
+    """Whether a line that is not indented holds a whole object; the first line may be a broken one."""
+    lines = [line.rstrip() for line in head.split("\n") if line.strip()][:_FIRST]
+    whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
+    return any(_is_json(line) for line in whole) or (bool(whole) and len(whole) == len(lines))
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _has_header(head: str) -> bool:
+    """Whether the first line of a .txt names two columns or more, as in cMedQA's `questions.txt`."""
+    names, _ = header_of(head.partition("\n")[0])
+    return len(names) > 1 and all(_COLUMN.fullmatch(name) or name in _CHINESE_COLUMNS for name in names)
+
+
+def _head(raw: RawFile, encoding: str) -> str:
+    with open_text(raw, encoding) as file:
+        return file.read(_HEAD)

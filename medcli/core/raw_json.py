@@ -1,0 +1,153 @@
+"""Read JSON of any size: JSON Lines, an array, or objects one after the other, with their line numbers."""
+
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+from medcli.core.errors import DataError
+from medcli.core.raw import MAX_LINE, Item, RawFile, lines_of, open_text
+
+_CHUNK = 1 << 18
+_MAX_VALUE = 16 << 20  # characters that one value may take
+_SHOWN = 500
+_DECODER = json.JSONDecoder()
+_BROKEN = "broken JSON"
+
+
+def json_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
+    """One value a line; a broken line is an item with a reason, and the rest is still read."""
+    number = 0
+    with open_text(raw, encoding) as file:
+        for line, text, whole in lines_of(file):
+            if not text.strip():
+                continue
+            number += 1
+            if not whole:
+                reason = f"line too long: more than {MAX_LINE:,} characters"
+                yield Item(line=line, number=number, reason=reason, text=text[:_SHOWN])
+                continue
+            try:
+                yield Item(line=line, number=number, value=json.loads(text))
+            except (ValueError, RecursionError) as error:
+                yield Item(line=line, number=number, reason=_said(error), text=text.strip()[:_SHOWN])
+
+
+def json_values(raw: RawFile, encoding: str) -> Iterator[Item]:
+    """The elements of an array, or objects one after the other.
+
+    After a broken element the next is found by its indentation; raises DataError where that cannot be done.
+    """
+    with open_text(raw, encoding) as file:
+        window = _Window(file)
+        is_open = window.find() and window.take("[")
+        number = 0
+        while window.find():
+            if is_open and window.take("]"):
+                is_open = False
+                continue
+            number += 1
+            line = window.line
+            try:
+                yield Item(line=line, number=number, value=window.value())
+            except (ValueError, RecursionError) as error:
+                text = window.shown()
+                if not window.indented:
+                    raise _hopeless(raw, line, error) from error
+                yield Item(line=line, number=number, reason=_said(error), text=text)
+                is_open = window.to_next_element() and is_open
+        if is_open:
+            reason = f"{_BROKEN}: the file ends before the array does"
+            yield Item(line=window.line, number=number + 1, reason=reason)
+
+
+class _Window:
+    """A piece of a text file that moves forward; it knows its line and the indent of the current element."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+        self._text, self._at, self._ended = "", 0, False
+        self.line = 1
+        self._indent = ""
+        self.indented = True  # whether the current element begins its line
+
+    def find(self) -> bool:
+        """Move to the next thing that is neither white space nor a comma; false at the end of the file."""
+        gap = ""
+        while True:
+            rest = self._text[self._at :].lstrip(" \t\r\n,\ufeff") if self._at < len(self._text) else ""
+            end = len(self._text) - len(rest)
+            gap = (gap + self._text[self._at : end])[-_SHOWN:]
+            self._move(end)
+            if rest or not self._more():
+                break
+        if "\n" in gap:
+            self._indent, self.indented = gap.rpartition("\n")[2], True
+        elif gap or self.line > 1:
+            self.indented = False
+        return bool(rest)
+
+    def take(self, character: str) -> bool:
+        """Step over `character` if it is next."""
+        if self._text[self._at] != character:
+            return False
+        self._move(self._at + 1)
+        return True
+
+    def value(self) -> Any:
+        """The value that begins here; raises ValueError, without moving, when it is broken."""
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+            except json.JSONDecodeError as error:
+                cut = error.msg.startswith("Unterminated string") or len(self._text) - error.pos < 16
+                if cut and len(self._text) - self._at < _MAX_VALUE and self._more():
+                    continue
+                raise ValueError(error.msg) from error
+            if end == len(self._text) and self._more():  # a number may go on
+                continue
+            self._move(end)
+            return value
+
+    def shown(self) -> str:
+        """The beginning of what is here, for a message."""
+        return self._text[self._at : self._at + _SHOWN].partition("\n")[0]
+
+    def to_next_element(self) -> bool:
+        """Move to the next line that begins an object at the same indentation; false when there is none."""
+        mark = f"\n{self._indent}{{"
+        self._move(min(self._at + 1, len(self._text)))
+        while (found := self._text.find(mark, self._at)) < 0:
+            self._move(max(self._at, len(self._text) - len(mark)))
+            if not self._more():
+                self._move(len(self._text))
+                return False
+        self._move(found)
+        return True
+
+    def _move(self, to: int) -> None:
+        self.line += self._text.count("\n", self._at, to)
+        self._at = to
+
+    def _more(self) -> bool:
+        """Read at least as much again as is kept, so that a long value costs linear time."""
+        if self._ended:
+            return False
+        piece = self._file.read(max(_CHUNK, len(self._text) - self._at))
+        self._ended = not piece
+        self._text, self._at = self._text[self._at :] + piece, 0
+        return not self._ended
+
+
+def _said(error: ValueError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return f"{_BROKEN}: nested too deeply"
+    if isinstance(error, json.JSONDecodeError):
+        return f"{_BROKEN}: {error.msg} at column {error.colno}"
+    return f"{_BROKEN}: {error}"
+
+
+def _hopeless(raw: RawFile, line: int, error: Exception) -> DataError:
+    return DataError(
+        f"{raw.name}:{line}: broken JSON in an array on one line, so the rest cannot be read: {error}",
+        hint="write one object a line (JSON Lines); then a broken line costs that line only",
+    )

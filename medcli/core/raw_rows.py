@@ -1,0 +1,138 @@
+"""What importers share: from the values of raw files to rows with a record or a reason."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from medcli.core.peek import items
+from medcli.core.raw import Item, RawFile, raw_files
+from medcli.core.record import Conversation, Message, Record, Role, Row
+
+_SHOWN = 500
+
+
+class Refused(ValueError):
+    """A row holds no record. What stands before ": " is counted, what follows it is for this row only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How to read. `source` is the name that records get; `columns` and `tags` come from dataset_info.json.
+
+    When `columns` is given it says all: a part that it does not name, or names "", has no column.
+    """
+
+    source: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def columns_or(self, usual: Mapping[str, str]) -> dict[str, str]:
+        """Part -> column: as given, else as `usual`."""
+        return {part: name for part, name in (self.columns or usual).items() if name}
+
+
+Make = Callable[[Mapping[str, Any], str], Record]
+
+
+def rows_of(source: Path, make: Make) -> Iterator[Row]:
+    """A row for every value in the files of `source`; `make(value, id)` gives a record or raises Refused."""
+    for raw in raw_files(source):
+        for item in items(raw):
+            yield row_of(raw, item, make)
+
+
+def row_of(raw: RawFile, item: Item, make: Make) -> Row:
+    """The row of one value."""
+    if item.reason:
+        return refused(raw, item, item.reason)
+    try:
+        if not isinstance(item.value, Mapping):
+            raise Refused("not an object with columns")
+        record = make(item.value, f"{raw.label}-{item.number}")
+    except Refused as reason:
+        return refused(raw, item, str(reason))
+    return Row(file=raw.name, line=item.line, record=record, split=raw.split, text=shown(item.value))
+
+
+def refused(raw: RawFile, item: Item, reason: str) -> Row:
+    """A row without a record, with the beginning of what stood there."""
+    return Row(
+        file=raw.name, line=item.line, reason=reason, text=item.text or shown(item.value), split=raw.split
+    )
+
+
+def shown(value: Any) -> str:
+    """The beginning of a raw value, to be found again by whoever reads refused.jsonl."""
+    if value is None:
+        return ""
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[: _SHOWN * 2])[:_SHOWN]
+
+
+def text_of(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column, "" when it is empty or absent; raises Refused when it is no text."""
+    return as_text(row.get(column), column)
+
+
+def needed_text(row: Mapping[str, Any], column: str) -> str:
+    """The text in a column that must be there; raises Refused when it is not."""
+    if column not in row:
+        raise Refused(f"missing column: '{column}'")
+    return text_of(row, column)
+
+
+def as_text(value: Any, what: str) -> str:
+    """`value` as text, where the raw data means one: tables exported by pandas hold NaN for nothing."""
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"not text: '{what}'")
+    return _number(value)
+
+
+def joined(*parts: str) -> str:
+    """The parts that are not empty, one a line; a part that another one holds is left out."""
+    kept: list[str] = []
+    for part in (part.strip() for part in parts):
+        if part and not any(part in other for other in kept):
+            kept = [other for other in kept if other not in part] + [part]
+    return "\n".join(kept)
+
+
+def single_turn(
+    id: str, source: str, question: str, answer: str, meta: Mapping[str, str] | None = None
+) -> Conversation:
+    """One question and its answer."""
+    messages = (Message(role="user", content=question), Message(role="assistant", content=answer))
+    return Conversation(id=id, messages=messages, source=source, meta=meta or {})
+
+
+def turns_of(turns: Any, role_key: str, content_key: str, roles: Mapping[str, Role]) -> tuple[Message, ...]:
+    """The messages in a list of `{role_key: …, content_key: …}`; raises Refused when it is none."""
+    if (
+        not isinstance(turns, Sequence)
+        or isinstance(turns, str)
+        or not all(isinstance(t, Mapping) for t in turns)
+    ):
+        raise Refused("broken dialogue: not a list of turns")
+    messages = []
+    for turn in cast(Sequence[Mapping[str, Any]], turns):
+        if role_key not in turn or content_key not in turn:
+            raise Refused(f"broken dialogue: a turn without '{role_key}' and '{content_key}'")
+        role = turn[role_key]
+        if not isinstance(role, str) or role not in roles:
+            raise Refused(f"unknown role: {str(role)[:40]!r}")
+        messages.append(Message(role=roles[role], content=as_text(turn[content_key], content_key)))
+    return tuple(messages)
+
+
+def _number(value: int | float) -> str:
+    try:
+        return str(value)
+    except ValueError as error:  # Python prints no integer of more than 4,300 digits
+        raise Refused("not text: a number of thousands of digits") from error

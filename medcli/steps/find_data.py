@@ -1,0 +1,190 @@
+"""From what a user calls a data set to its files and the importer that reads them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from medcli.core import dataset_info
+from medcli.core.dataset_info import Entry
+from medcli.core.errors import DataError, UnknownNameError, UsageError, nearest
+from medcli.core.known_datasets import KnownDataset, known_datasets
+from medcli.core.peek import Peek, look
+from medcli.core.raw import raw_files
+from medcli.core.settings import folder
+from medcli.core.shelf import Shelf
+
+IMPORTERS = Shelf("medcli.importers", "importer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What will be read, by which importer, and under which name it is kept."""
+
+    name: str
+    paths: tuple[Path, ...]
+    importer: str
+    columns: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    entry: Entry | None = None
+
+
+def find(target: str, raw: Path | None, name: str, importer: str) -> Found:
+    """What `target` is: a name in a dataset_info.json, a known name, or a path, looked for in this order.
+
+    `name` and `importer` override what is found. Raises UnknownNameError, UsageError or DataError.
+    """
+    if importer:
+        IMPORTERS.get(importer)
+    if raw is not None and not raw.exists():
+        raw_files(raw)  # says what is missing
+    if entry := _registered(target, raw):
+        return _of_entry(entry, raw, name, importer)
+    if known := known_datasets().get(target):
+        return _of_known(known, raw, name, importer)
+    path = _path(target, raw)
+    chosen = importer or importer_for(path)
+    return Found(name=_checked_name(name or _stem(path)), paths=(path,), importer=chosen)
+
+
+def names_to_build(raw: Path | None = None) -> list[str]:
+    """The names that `med data build` takes here."""
+    names = {name for registry in _registries(raw) for name in dataset_info.names_in(registry)}
+    return sorted(names | set(known_datasets()))
+
+
+def importer_for(path: Path) -> str:
+    """The importer that fits best; raises DataError when none does, or when a folder needs several."""
+    peeks = look(path)
+    choices = {peek.file: _best(peek) for peek in peeks}
+    if whole := next((name for name in choices.values() if name == "cmedqa"), None):
+        return whole  # one importer for all the files of the folder
+    for peek in peeks:
+        if not choices[peek.file]:
+            raise _no_importer(peek)
+    if len(set(choices.values())) > 1:
+        kinds = "; ".join(f"{file} is {name}" for file, name in list(choices.items())[:8])
+        raise DataError(
+            f"{path} holds files of several kinds: {kinds}", hint="name one file, or choose with --importer"
+        )
+    return next(iter(choices.values()))
+
+
+def _best(peek: Peek) -> str:
+    scores = {name: int(IMPORTERS.get(name).fits(peek)) for name in IMPORTERS.names()}
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] else ""
+
+
+def _registries(raw: Path | None) -> list[Path]:
+    here = [raw] if raw and raw.is_dir() else []
+    return [place / dataset_info.FILE for place in (*here, Path(), folder("data"))]
+
+
+def _registered(target: str, raw: Path | None) -> Entry | None:
+    for registry in _registries(raw):
+        if target in dataset_info.names_in(registry):
+            return dataset_info.entry_of(registry, target)
+    return None
+
+
+def _of_entry(entry: Entry, raw: Path | None, name: str, importer: str) -> Found:
+    path = entry.path
+    if path is None:
+        if raw is None or entry.registry.parent == raw:
+            raise UsageError(
+                f"{entry.registry}: '{entry.name}' lies on a hub ({entry.hub}); "
+                "downloads come with a later version of med",
+                hint=f"download its files yourself, then: med data build {entry.name} --raw FILE_OR_DIR",
+            )
+        path = raw
+    chosen = importer or entry.importer
+    if not chosen:
+        chosen = importer_for(path)
+    _check_columns(entry, path)
+    return Found(
+        name=_checked_name(name or entry.name),
+        paths=(path,),
+        importer=chosen,
+        columns=entry.columns,
+        tags=entry.tags,
+        entry=entry,
+    )
+
+
+def _check_columns(entry: Entry, path: Path) -> None:
+    """Every column that the entry names must be in the file; a typing error there must not cost every row."""
+    for peek in look(path) if entry.columns else []:
+        for part, column in entry.columns.items():
+            if (
+                peek.columns
+                and column not in peek.columns
+                and part in ("prompt", "response", "messages", "chosen", "rejected")
+            ):
+                close = nearest(column, peek.columns)
+                said = f"did you mean '{close}'? " if close else ""
+                raise DataError(
+                    f"{entry.registry}: '{entry.name}' names the column '{column}' ({part}), "
+                    f"which {peek.file} does not have",
+                    hint=f"{said}the file has {', '.join(peek.columns)}",
+                )
+
+
+def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -> Found:
+    if raw is None:
+        raise UsageError(
+            f"where are the files of {known.name}? Downloads come with a later version of med",
+            hint=f"get them from {known.url}\nthen: med data build {known.name} --raw FILE_OR_DIR",
+        )
+    paths: tuple[Path, ...] = (raw,)
+    if raw.is_dir() and known.files:
+        there = sorted(path for path in raw.iterdir() if path.is_file())
+        paths = tuple(path for path in there if any(fnmatch(path.name, pattern) for pattern in known.files))
+        if not paths:
+            names = ", ".join(path.name for path in there[:8]) or "nothing"
+            raise DataError(
+                f"{raw} holds no file of {known.name}: looked for {', '.join(known.files)}",
+                hint=f"there is {names}; name the file itself with --raw FILE",
+            )
+    return Found(name=_checked_name(name or known.name), paths=paths, importer=importer or known.importer)
+
+
+def _path(target: str, raw: Path | None) -> Path:
+    for path in (Path(target).expanduser(), *([raw / target] if raw else [])):
+        if path.exists():
+            return path
+    if "/" in target or Path(target).suffix:
+        raw_files(Path(target))  # says what is missing
+    known = names_to_build(raw)
+    close = nearest(target, known)
+    raise UnknownNameError(
+        "data set",
+        target,
+        known,
+        hint="" if close else f"known: {', '.join(known)}\na file or folder works too: med data build PATH",
+    )
+
+
+def _no_importer(peek: Peek) -> DataError:
+    there = (
+        f"its columns are {', '.join(filter(None, peek.columns))}" if peek.columns else f"it is {peek.format}"
+    )
+    lines = [f"{name}: {IMPORTERS.get(name).HELP}" for name in IMPORTERS.names()]
+    return DataError(
+        f"{peek.file}: no importer fits; {there}",
+        hint="rename the columns, or name them in a dataset_info.json; what is understood:\n"
+        + "\n".join(lines),
+    )
+
+
+def _stem(path: Path) -> str:
+    name = path.resolve().name
+    stem = name if path.is_dir() else name.removesuffix(".gz").rsplit(".", 1)[0]
+    return re.sub(r"[^\w.-]+", "-", stem.encode("utf-8", "replace").decode()).strip("-.") or "data"
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise UsageError(f"'{name}' cannot name a data set", hint="use letters, digits, '-', '_' and '.'")
+    return name

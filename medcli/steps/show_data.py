@@ -1,0 +1,36 @@
+"""One record of a built data set, for a person to read."""
+
+from itertools import islice
+
+from medcli.core.dataset_folder import SPLITS, DatasetFolder
+from medcli.core.errors import UnknownNameError, UsageError
+from medcli.core.record import Conversation, Document, Message, Preference, Question, Record
+
+
+def record_at(dataset: DatasetFolder, split: str, number: int) -> Record:
+    """Record `number`, counted from 1, of a split; raises UsageError with what there is."""
+    if split not in SPLITS:
+        raise UnknownNameError("split", split, SPLITS)
+    record = next(islice(dataset.records(split), number - 1, None), None)
+    if record is None:
+        counts = ", ".join(f"{name} {dataset.count(name):,}" for name in SPLITS)
+        raise UsageError(f"{dataset.name} has no record {number:,} in {split}", hint=f"there are: {counts}")
+    return record
+
+
+def parts_of(record: Record) -> list[tuple[str, str]]:
+    """(what it is, text) of each part of a record, in order."""
+    match record:
+        case Conversation():
+            return list(map(_turn, record.messages))
+        case Preference():
+            return [*map(_turn, record.prompt), ("chosen", record.chosen), ("rejected", record.rejected)]
+        case Document():
+            return [("text", record.text)]
+        case Question():
+            choices = "\n".join(record.choices)
+            return [("question", record.stem), ("choices", choices), ("answer", record.answer)]
+
+
+def _turn(message: Message) -> tuple[str, str]:
+    return message.role, message.content

@@ -1,0 +1,140 @@
+"""Put rows into the files of their splits, keep the account, and let no question stand in two splits."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from medcli.core.dataset_folder import SPLITS
+from medcli.core.fingerprint import fingerprint, question_of
+from medcli.core.record import Record, Row, from_row, kind_of, to_row
+
+_WHOLE = 1 << 64  # fingerprints are below it
+_SMALLEST = 20  # records from which on every split gets one
+
+
+class Writer:
+    """The files of a data set being written into `path`, and the account of its rows."""
+
+    def __init__(self, path: Path, name: str, seed: int, shares: tuple[float, float]) -> None:
+        self.path, self.name, self.seed = path, name, seed
+        self.shares = dict(zip(("valid", "test"), shares, strict=True))
+        self.kind = ""
+        self.read = self.kept = self.refused = 0
+        self.counts = dict.fromkeys(SPLITS, 0)
+        self.reasons: Counter[str] = Counter()
+        self.source_decides = False
+        self._decided: dict[int, str] = {}  # question -> split, for questions whose split the source decides
+        self._rows: Counter[str] = Counter()
+        self._files: dict[str, IO[str]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "Writer":
+        for stem in (*SPLITS, "refused"):
+            file = (self.path / f"{stem}.jsonl").open("w", encoding="utf-8", newline="\n")
+            self._files[stem] = self._stack.enter_context(file)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def take(self, row: Row, record: Record | None, reason: str) -> None:
+        """Write the record of a row, or why there is none."""
+        self.read += 1
+        self._rows[row.file] += 1
+        if record is not None and not reason:
+            reason = self._place(record, row.split)
+        if record is None or reason:
+            self._refuse(row, reason or "no record")
+
+    def rows_from(self, name: str) -> int:
+        """The rows accounted for that stood in an input file, or in a member of it."""
+        return sum(count for file, count in self._rows.items() if file == name or file.startswith(f"{name}/"))
+
+    def _place(self, record: Record, split: str) -> str:
+        kind = kind_of(record)
+        self.kind = self.kind or kind
+        if kind != self.kind:
+            return f"a {kind} among {self.kind}s"
+        question = fingerprint(question_of(record), seed=self.seed)
+        if split:
+            self.source_decides = True
+            other = self._decided.setdefault(question, split)
+        else:
+            other = split = self._decided.get(question) or self._drawn(question)
+        if other != split:
+            return f"the same question is in {other}"
+        self._write(split, to_row(record))
+        self.kept += 1
+        self.counts[split] += 1
+        return ""
+
+    def _drawn(self, question: int) -> str:
+        """The split that the question's hash gives: the same in every build, whatever stands around it."""
+        point = question / _WHOLE
+        for split, share in self.shares.items():
+            if point < share:
+                return split
+            point -= share
+        return "train"
+
+    def _refuse(self, row: Row, reason: str) -> None:
+        self.refused += 1
+        self.reasons[reason.partition(": ")[0]] += 1
+        self._write("refused", {"file": row.file, "line": row.line, "reason": reason, "text": row.text})
+
+    def _write(self, stem: str, value: dict[str, Any]) -> None:
+        text = json.dumps(value, ensure_ascii=False)
+        try:
+            self._files[stem].write(text + "\n")
+        except UnicodeEncodeError:  # halves of surrogate pairs, which a refused row may still hold
+            self._files[stem].write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
+
+
+def fill_empty_splits(writer: Writer) -> None:
+    """Give a split that the hash left empty the question of the train split with the smallest hash.
+
+    This happens in small sets only. A source that decides the split is left as it is.
+    """
+    if writer.source_decides or writer.kept < _SMALLEST:
+        return
+    for split, share in writer.shares.items():
+        if share and not writer.counts[split] and (question := _movable(writer)) is not None:
+            moved = _move(writer, question, split)
+            writer.counts[split] += moved
+            writer.counts["train"] -= moved
+
+
+def _movable(writer: Writer) -> int | None:
+    """The train question with the smallest hash; none when it is the only one."""
+    smallest = largest = None
+    for question, _ in _train_lines(writer):
+        smallest = question if smallest is None else min(smallest, question)
+        largest = question if largest is None else max(largest, question)
+    return smallest if smallest != largest else None
+
+
+def _move(writer: Writer, question: int, split: str) -> int:
+    moved = 0
+    rest = writer.path / "train.rest"
+    with rest.open("w", encoding="utf-8", newline="\n") as kept, _split_file(writer, split) as target:
+        for asked, line in _train_lines(writer):
+            moved += asked == question
+            (target if asked == question else kept).write(line)
+    rest.replace(writer.path / "train.jsonl")
+    return moved
+
+
+def _split_file(writer: Writer, split: str) -> IO[str]:
+    return (writer.path / f"{split}.jsonl").open("a", encoding="utf-8", newline="\n")
+
+
+def _train_lines(writer: Writer) -> Iterator[tuple[int, str]]:
+    with (writer.path / "train.jsonl").open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            yield fingerprint(question_of(from_row(json.loads(line))), seed=writer.seed), line
