@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from medcli.core.errors import MedError
@@ -14,6 +15,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `med` and exit with its code; `--debug` and `--quiet` are taken anywhere on the line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in given, "--quiet" in given
+    if arguments is None and not debug:
+        warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
     given = [word for word in given if word not in ("--debug", "--quiet")]
     if quiet:
         from medcli.cli import console

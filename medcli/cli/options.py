@@ -53,8 +53,8 @@ def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
     typed = bool if switch else inner if inner in (int, float) else str
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
-        help=str(item.metadata["help"]),
-        show_default=_shown(item.default),
+        help=f"{item.metadata['help']}{_default(item.default)}",
+        show_default=False,
         metavar="|".join(choices) or None,
     )
     return inspect.Parameter(
@@ -68,7 +68,9 @@ def _without_none(kind: Any) -> Any:
     return kind
 
 
-def _shown(default: Any) -> str | bool:
-    if default is MISSING or default is None or default == ():
-        return False
-    return ",".join(default) if isinstance(default, tuple) else str(default).lower() if isinstance(default, bool) else str(default)
+def _default(value: Any) -> str:
+    if value is MISSING or value is None or value in ((), ""):
+        return ""
+    if isinstance(value, bool):
+        return f"  [default: {'yes' if value else 'no'}]"
+    return f"  [default: {','.join(value) if isinstance(value, tuple) else value}]"

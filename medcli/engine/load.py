@@ -1,6 +1,7 @@
 """From a ModelRef to a model, its tokenizer and its chat template."""
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from medcli.core import chat_template
 from medcli.core.chat_template import ChatTemplate
 from medcli.core.errors import ModelError, ServiceError
-from medcli.core.model_ref import ModelRef
+from medcli.core.model_ref import TINY, ModelRef
 from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.engine import tiny
@@ -22,6 +23,7 @@ from medcli.engine import tiny
 # transformers' own bars and advice would tear ours apart; what matters of it is raised as an error.
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it warns of a kernel nobody here needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,15 @@ def load(
     dtype: torch.dtype | None = None,
     template: str = "",
     attention: str = "sdpa",
+    merge: bool = False,
 ) -> Loaded:
-    """Load `ref` with its adapters; weights must be safetensors, and no code of the model's folder is run.
+    """Load `ref` with its adapters, the last one merged too when `merge`.
+
+    Weights must be safetensors, and no code of the model's folder is run.
 
     Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
     """
-    base = str(tiny.ensure(report)) if ref.base == "med-tiny" else ref.base
+    base = str(tiny.ensure(report)) if ref.base == TINY else ref.base
     with _problems_said(base):
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(ref.adapters[-1] if _has_tokenizer(ref) else base)
@@ -65,8 +70,11 @@ def load(
             use_safetensors=True,
             trust_remote_code=False,
         ).to(device)
-    for adapter in ref.adapters:
-        model = _with_adapter(model, adapter)
+    for adapter in ref.adapters[:-1]:
+        model = _with_adapter(model, adapter).merge_and_unload()
+    if ref.adapters:
+        model = _with_adapter(model, ref.adapters[-1])
+        model = model.merge_and_unload() if merge else model
     model.eval()
     chosen = template_of(tokenizer, ref, template)
     return Loaded(model=model, tokenizer=tokenizer, template=chosen, stops=_stops(model, tokenizer, chosen), base=base)

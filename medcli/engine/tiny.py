@@ -131,7 +131,7 @@ def _pretrain(model: Any, documents: list[Example], report: Report) -> None:
                 optimizer.step()
                 schedule.step()
                 optimizer.zero_grad()
-            report.measure(step, {"loss": float(loss)})
+            report.measure(step, {"loss": float(loss.detach())})
             report.advance(step)
     model.eval()
 

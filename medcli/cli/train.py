@@ -1,0 +1,116 @@
+"""`med train METHOD`: one command per method on the shelf, its flags made from the method's settings."""
+
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from medcli.cli.app import INTERRUPTED
+from medcli.cli.options import Command, Json, Plan, settle, takes
+from medcli.core.model_ref import TINY
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
+
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with --run (or the newest unfinished run) exactly.")]
+From = Annotated[Path | None, typer.Option("--from", help="Take the settings of another run's run.toml.")]
+
+
+@app.callback(help="Fine-tune a model on a data set.")
+def _group() -> None:
+    return None
+
+
+def _train(name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, plan: bool, as_json: bool) -> None:
+    from medcli.cli import console
+    from medcli.core import run_folder
+    from medcli.steps import train
+
+    if resume and flags.get("run"):
+        source = run_folder.named(flags["run"]).path
+    resolved = settle(
+        train.METHODS.get(name).Settings, f"train.{name}", flags, train.settings_of_run(source) if source else None
+    )
+    run = train.run_of(name, resolved, resume=resume)
+    if resume and not source:
+        resolved = settle(
+            train.METHODS.get(name).Settings, f"train.{name}", flags, train.settings_of_run(run.path)
+        )
+    if resolved.values.model == TINY and resolved.origins["model"] == "default":
+        console.note(f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml")
+    if plan:
+        with console.watching() as report:
+            prepared = train.prepare(name, resolved, report)
+        _show_plan(prepared, as_json)
+        return
+    with run.held():
+        with console.watching() as report:
+            prepared = train.prepare(name, resolved, report)
+        _preflight(prepared)
+        with console.watching() as report:
+            outcome = train.carry_out(prepared, run, report)
+    _close(run, outcome, as_json)
+
+
+def _preflight(prepared: Any) -> None:
+    from medcli.cli import console
+
+    console.note("one sample, as the model will see it; what it learns is green (or in ⟦ ⟧):")
+    console.show_segments([(segment.text, segment.trained) for segment in prepared.sample])
+    for label, value in prepared.facts:
+        console.note(f"  {label:<22}{value:,}" if isinstance(value, int) else f"  {label:<22}{value}")
+
+
+def _show_plan(prepared: Any, as_json: bool) -> None:
+    from medcli.cli import console
+
+    if as_json:
+        settings = {name: {"value": value, "origin": origin} for name, value, origin in prepared.resolved.rows()}
+        console.show_json({"settings": settings, "plan": dict(prepared.facts)})
+        return
+    console.show_table(("setting", "value", "from"), prepared.resolved.rows(), title="Settings")
+    console.say("")
+    console.show_table(("plan", ""), prepared.facts)
+
+
+def _close(run: Any, outcome: Any, as_json: bool) -> None:
+    from medcli.cli import console
+
+    figures = dict(outcome.figures)
+    if as_json:
+        console.show_json({"run": str(run.path), "steps": outcome.steps, "total": outcome.total,
+                           "interrupted": outcome.interrupted, "seconds": outcome.seconds, **figures})  # fmt: skip
+    elif outcome.interrupted:
+        console.say(f"stopped after step {outcome.steps} of {outcome.total}; nothing is lost")
+        console.say(f"go on with:  med train {run.table()['run']['method']} --resume --run {run.name}")
+    else:
+        console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, loss {figures.get('loss', 0):.4f}")
+        console.say(f"next:  med chat {run.name}    med eval {run.name} --dataset …    med merge {run.name}")
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _command(name: str, method: ModuleType) -> Command:
+    @takes(method.Settings)
+    def command(
+        *,
+        resume: Resume = False,
+        source: From = None,
+        plan: Plan = False,
+        as_json: Json = False,
+        flags: dict[str, Any],
+    ) -> None:
+        _train(name, flags, resume=resume, source=source, plan=plan, as_json=as_json)
+
+    return command
+
+
+def _register() -> None:
+    from medcli.steps.train import METHODS
+
+    for name in METHODS.names():
+        method = METHODS.get(name)
+        app.command(name, help=f"{method.HELP[0].upper()}{method.HELP[1:]}.")(_command(name, method))
+
+
+_register()

@@ -1,0 +1,44 @@
+"""Before a run: does the fast path compute what the model itself computes?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from medcli.core.errors import ModelError
+from medcli.engine import attention
+from medcli.engine.load import Loaded
+from medcli.engine.loss import head_in_loss
+from medcli.engine.pack import IGNORED, Example, padded, side_by_side
+
+TOLERANCE = 1e-3  # relative, for float32; half precision rounds more
+
+
+@torch.no_grad()
+def check(loaded: Loaded, examples: Sequence[Example]) -> None:
+    """Compare the loss of a padding-free row with the model's own on the same documents, each alone.
+
+    Raises ModelError when they differ: state that leaks from document to document (linear attention), logits that are
+    capped or scaled after the head, or a decoder that ignores `position_ids`.
+    """
+    model = loaded.model
+    with head_in_loss(model):
+        fast = model(**_moved(side_by_side(examples), loaded.device)).loss
+    model.set_attn_implementation("sdpa")
+    try:
+        alone = [_moved(padded([example], 0), loaded.device) for example in examples]
+        counts = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in alone]
+        losses = [model(**batch, use_cache=False).loss * count for batch, count in zip(alone, counts, strict=True)]
+        plain = torch.stack(losses).sum() / sum(counts)
+    finally:
+        model.set_attn_implementation(attention.NAME)
+    tolerance = TOLERANCE if model.dtype == torch.float32 else 50 * TOLERANCE
+    if not torch.isclose(fast.float(), plain.float(), rtol=tolerance, atol=tolerance):
+        raise ModelError(
+            f"rows without padding change this model's loss ({float(fast):.4f} instead of {float(plain):.4f})",
+            hint="train it with --no-packing",
+        )
+
+
+def _moved(batch: dict[str, Tensor | int] | dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}  # type: ignore[misc]

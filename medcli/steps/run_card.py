@@ -1,0 +1,65 @@
+"""What a run leaves for people: the loss curve and the model card."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from medcli.core.atomic import writing
+from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.resources import templates
+from medcli.core.run_folder import RunFolder
+from medcli.core.speaker import DISCLAIMER
+
+
+def draw_losses(run: RunFolder) -> None:
+    """Draw `loss.png` from `metrics.jsonl`: every step, their running mean, and the validation loss."""
+    rows = run.metrics()
+    trained = [(row["step"], row["loss"]) for row in rows if "loss" in row]
+    if not trained:
+        return
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps, losses = zip(*trained, strict=True)
+    axes.plot(steps, losses, color="#9db8d9", linewidth=1, label="training")
+    axes.plot(steps, _running_mean(losses), color="#1f4e8c", linewidth=2, label="running mean")
+    judged = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
+    if judged:
+        axes.plot(*zip(*judged, strict=True), color="#c8553d", marker="o", label="validation")
+    axes.set(xlabel="step", ylabel="loss per token (nat)", title=run.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    part = run.path / ".loss.png.part"
+    figure.savefig(part, dpi=120, format="png")
+    part.replace(run.path / "loss.png")
+
+
+def write(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
+    """Write the model card `README.md` from the run's settings and its data's manifests."""
+    from jinja2 import Environment
+
+    table = run.table()
+    text = Environment(trim_blocks=True, lstrip_blocks=True).from_string((templates() / "card.md").read_text("utf-8"))
+    with writing(run.path / "README.md") as file:
+        file.write(
+            text.render(
+                name=run.name, table=table, data=[_data_row(source) for source in sources], disclaimer=DISCLAIMER
+            )
+            + "\n"
+        )
+
+
+def _data_row(source: DatasetFolder) -> dict[str, Any]:
+    manifest = source.manifest
+    return {"name": source.name, "licence": manifest.get("licence", "unknown"), "counts": manifest["counts"]}
+
+
+def _running_mean(values: Sequence[float], weight: float = 0.9) -> list[float]:
+    """Exponential mean, corrected for its start as Adam's is."""
+    mean, means = 0.0, []
+    for index, value in enumerate(values, 1):
+        mean = weight * mean + (1 - weight) * value
+        means.append(mean / (1 - weight**index))
+    return means

@@ -1,0 +1,251 @@
+"""Train a model: look before the first step, carry the run out, leave a folder that explains itself."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from medcli import __version__
+from medcli.core import model_ref, run_folder
+from medcli.core.chat_template import Segment
+from medcli.core.dataset_folder import DatasetFolder, open_dataset
+from medcli.core.errors import DataError, UsageError
+from medcli.core.record import Conversation, Record
+from medcli.core.report import Report
+from medcli.core.run_folder import RunFolder
+from medcli.core.settings import Resolved, read_toml
+from medcli.core.shelf import Shelf
+from medcli.core.train_settings import TrainSettings
+from medcli.steps import run_card
+
+if TYPE_CHECKING:
+    from medcli.engine.encode import Losses
+    from medcli.engine.load import Loaded
+    from medcli.engine.pack import Examples
+    from medcli.engine.trainer import Outcome
+
+METHODS = Shelf("medcli.methods", "training method")
+UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
+_CHECKED = 3  # samples on which the fast path is compared with the plain one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """All that a run needs, and what a person should see before it starts."""
+
+    name: str
+    method: ModuleType
+    resolved: Resolved[TrainSettings]
+    ref: model_ref.ModelRef
+    sources: Sequence[DatasetFolder]
+    loaded: "Loaded"
+    data: "Examples"
+    valid: "Examples | None"
+    losses: "Losses"
+    sample: Sequence[Segment]
+    steps: int
+    precision: str
+
+    @property
+    def facts(self) -> list[tuple[str, Any]]:
+        """The plan in figures."""
+        model = self.loaded.model
+        share = self.data.trained_tokens / max(self.data.tokens, 1)
+        return [
+            ("base model", f"{self.ref.base} ({model.num_parameters():,} parameters)"),
+            ("chat template", self.loaded.template.name),
+            ("samples", len(self.data)),
+            ("tokens an epoch", self.data.tokens),
+            ("learnt tokens", f"{self.data.trained_tokens:,} ({share:.0%})"),
+            ("oldest turns dropped", f"{self.losses.turns_dropped:,} in {self.losses.shortened:,} samples"),
+            ("samples left out", f"{self.losses.too_long:,} too long, {self.losses.untrained:,} with nothing to learn"),
+            ("optimizer steps", self.steps),
+            ("device, precision", f"{self.loaded.device}, {self.precision}"),
+        ]
+
+
+def settings_of_run(path: Path) -> dict[str, Any]:
+    """The settings saved in a run.toml, as a layer below flags and environment; the run's name is not taken over."""
+    table = read_toml(path / "run.toml" if path.is_dir() else path)
+    if "settings" not in table:
+        raise UsageError(f"{path} is no run.toml", hint="name a file runs/<name>/run.toml")
+    return {key: value for key, value in table["settings"].items() if key != "run"}
+
+
+def run_of(method: str, resolved: Resolved[TrainSettings], *, resume: bool) -> RunFolder:
+    """The folder a run goes to. Raises UsageError when it exists and is not to be resumed, or is not there to be."""
+    wanted = resolved.values.run
+    if resume:
+        run = run_folder.named(wanted) if wanted else _newest_unfinished(method)
+        if not run.exists:
+            raise UsageError(f"there is no run '{wanted}' to resume", hint=f"runs: {', '.join(model_ref.run_names())}")
+        return run
+    if wanted and (run := run_folder.named(wanted)).exists:
+        raise UsageError(f"the run {run.path} exists", hint="go on with --resume, or choose another name with --run")
+    stem = "-".join([method, *(Path(name).name for name in resolved.values.dataset)])
+    return run_folder.named(wanted or run_folder.free_name(stem))
+
+
+def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Prepared:
+    """Load the model, encode the data, and check that something will be learnt. Writes nothing.
+
+    Raises DataError when nothing or too little would be learnt, ModelError when the model does not do.
+    """
+    method = METHODS.get(name)
+    settings = resolved.values
+    sources = [_fitting(open_dataset(dataset), method) for dataset in settings.dataset]
+    if not sources:
+        raise UsageError("--dataset is missing", hint="`med data list` shows what is built")
+    ref = model_ref.resolve(settings.model)
+
+    from medcli.engine import agreement, attention, device, trainer
+    from medcli.engine.load import load
+
+    where = device.pick(settings.device)
+    precision = trainer.precision_of(settings, where)
+    device.seed_all(settings.seed)
+    loaded = load(
+        ref, device=where, report=report, template=settings.template, merge=True,
+        attention=attention.NAME if settings.packing else "sdpa",
+    )  # fmt: skip
+    data, losses = _encoded(loaded, sources, "train", None, settings, report)
+    _check_learnable(losses, len(data))
+    if settings.packing:
+        agreement.check(loaded, [data[index] for index in range(min(_CHECKED, len(data)))])
+    valid, _ = _encoded(loaded, sources, "valid", settings.valid_limit, settings, report)
+    first = next(iter(sources[0].records("train", 1)))
+    assert isinstance(first, Conversation)
+    return Prepared(
+        name=name,
+        method=method,
+        resolved=resolved,
+        ref=ref,
+        sources=sources,
+        loaded=loaded,
+        data=data,
+        valid=valid if len(valid) else None,
+        losses=losses,
+        sample=loaded.template.render(first.messages),
+        steps=trainer.steps_of(settings, len(data)),
+        precision=precision,
+    )
+
+
+def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
+    """Train in `run`, which must be held; resumes from its last checkpoint when it has one."""
+    table = _table(prepared)
+    run.write_table(table)
+    run.template_file.write_text(prepared.loaded.template.text, "utf-8")
+    outcome: Outcome = prepared.method.train(
+        prepared.loaded, prepared.data, prepared.valid, prepared.resolved.values, run, report
+    )
+    table["run"]["status"] = "interrupted" if outcome.interrupted else "finished"
+    table["result"] = {
+        "steps": outcome.steps,
+        "seconds": round(outcome.seconds, 1),
+        "tokens": outcome.tokens,
+        **{key: value for key, value in outcome.figures.items() if key.endswith("loss")},
+    }
+    run.write_table(table)
+    run_card.draw_losses(run)
+    if not outcome.interrupted:
+        run_card.write(run, prepared.sources)
+    return outcome
+
+
+def _newest_unfinished(method: str) -> RunFolder:
+    runs = [run_folder.named(name) for name in model_ref.run_names()]
+    open_runs = [
+        run
+        for run in runs
+        if (table := run.table()["run"])["method"] == method and table["status"] != "finished"
+    ]
+    if not open_runs:
+        raise UsageError("no run is waiting to be resumed", hint="name one with --run")
+    return max(open_runs, key=lambda run: run.settings_file.stat().st_mtime)
+
+
+def _fitting(source: DatasetFolder, method: ModuleType) -> DatasetFolder:
+    wanted = method.RECORD.__name__.lower()
+    if source.kind != wanted:
+        raise DataError(
+            f"the data set '{source.name}' holds {source.kind}s; this method learns from {wanted}s",
+            hint="`med data list` shows what each data set holds",
+        )
+    return source
+
+
+def _encoded(
+    loaded: "Loaded",
+    sources: Sequence[DatasetFolder],
+    split: str,
+    limit: int | None,
+    settings: TrainSettings,
+    report: Report,
+) -> tuple["Examples", "Losses"]:
+    from medcli.engine.encode import Losses, encode_all
+    from medcli.engine.pack import Examples
+
+    losses = Losses()
+    records: Any = chain.from_iterable(source.records(split) for source in sources)
+    total = sum(source.count(split) for source in sources)
+    if limit is not None:
+        records, total = islice(records, limit), min(limit, total)
+    if total:
+        report.stage(f"encoding {split}", total=total, unit="samples")
+    examples = encode_all(
+        _conversations(records), loaded.template, loaded.tokenizer,
+        max_length=min(settings.max_length, loaded.model.config.max_position_embeddings),
+        losses=losses, advance=report.advance,
+    )  # fmt: skip
+    return Examples(examples), losses
+
+
+def _conversations(records: Any) -> Any:
+    record: Record
+    for record in records:
+        assert isinstance(record, Conversation)  # `_fitting` has seen to it
+        yield record
+
+
+def _check_learnable(losses: "Losses", kept: int) -> None:
+    """A sample without a trained token gives loss 0.0, which looks fine; so it is counted and refused."""
+    if kept == 0:
+        raise DataError(
+            f"nothing would be learnt: {losses.too_long} samples are too long, {losses.untrained} hold nothing to learn",
+            hint="raise --max-length, or choose the model's template with --template",
+        )
+    share = losses.untrained / (kept + losses.untrained)
+    if share > UNTRAINED_LIMIT:
+        raise DataError(
+            f"in {share:.0%} of the samples nothing would be learnt",
+            hint="look at one with `med data show NAME 1 --tokens MODEL`: is the template the model's own?",
+        )
+
+
+def _table(prepared: Prepared) -> dict[str, Any]:
+    rows = prepared.resolved.rows()
+    base = prepared.ref.base
+    return {
+        "run": {
+            "method": prepared.name,
+            "status": "running",
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "med": __version__,
+        },
+        "settings": {name: value for name, value, _ in rows},
+        "origins": {name: origin for name, _, origin in rows},
+        "model": {
+            "base": str(Path(base).resolve()) if Path(base).is_dir() else base,
+            "adapters": [str(adapter.resolve()) for adapter in prepared.ref.adapters],
+            "template": prepared.loaded.template.name,
+        },
+        "data": {source.name: {"path": str(source.path), "sha256": source.sha256("train")} for source in prepared.sources},
+        "plan": {"samples": len(prepared.data), "tokens": prepared.data.tokens, "steps": prepared.steps,
+                 "precision": prepared.precision},
+        "versions": {name: version(name) for name in ("torch", "transformers", "peft")},
+    }  # fmt: skip
