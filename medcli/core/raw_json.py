@@ -1,13 +1,15 @@
 """Read JSON of any size: JSON Lines, an array, or objects one after the other, with their line numbers."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from medcli.core.errors import DataError
 from medcli.core.raw import MAX_LINE, Item, RawFile, lines_of, open_text
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 17
+_GAP = re.compile(r"[ \t\r\n,\ufeff]*")
 _MAX_VALUE = 16 << 20  # characters that one value may take
 _SHOWN = 500
 _DECODER = json.JSONDecoder()
@@ -74,17 +76,16 @@ class _Window:
         """Move to the next thing that is neither white space nor a comma; false at the end of the file."""
         gap = ""
         while True:
-            rest = self._text[self._at :].lstrip(" \t\r\n,\ufeff") if self._at < len(self._text) else ""
-            end = len(self._text) - len(rest)
-            gap = (gap + self._text[self._at : end])[-_SHOWN:]
-            self._move(end)
-            if rest or not self._more():
+            start = self._at
+            self._move(_past_gap(self._text, start))
+            gap = (gap + self._text[start : self._at])[-_SHOWN:]
+            if self._at < len(self._text) or not self._more():
                 break
         if "\n" in gap:
             self._indent, self.indented = gap.rpartition("\n")[2], True
         elif gap or self.line > 1:
             self.indented = False
-        return bool(rest)
+        return self._at < len(self._text)
 
     def take(self, character: str) -> bool:
         """Step over `character` if it is next."""
@@ -136,6 +137,11 @@ class _Window:
         self._ended = not piece
         self._text, self._at = self._text[self._at :] + piece, 0
         return not self._ended
+
+
+def _past_gap(text: str, start: int) -> int:
+    found = _GAP.match(text, start)
+    return found.end() if found else start
 
 
 def _said(error: ValueError | RecursionError) -> str:

@@ -38,19 +38,19 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
     asked: dict[str, _Asked] = {}
     yield from _read_questions(_needed(files, source, "question"), asked)
     splits: dict[str, str] = {}
-    for stem, split in _CANDIDATES.items():
-        if stem in files:
-            yield from _read_candidates(files[stem], split, asked, splits)
+    candidates = {files[stem]: split for stem, split in _CANDIDATES.items() if stem in files}
+    for raw, split in candidates.items():
+        yield from _read_candidates(raw, split, asked, splits)
     answers = _needed(files, source, "answer")
     unanswered = set(asked)
-    for split in _ORDER if splits else ("",):
+    for split in _ORDER if candidates else ("",):
         for row in _answers(answers, asked, options.source, first=split in ("", "test")):
             if isinstance(row, Row):
                 yield row
                 continue
             item, id, question, answer = row
             unanswered.discard(question)
-            if not splits or splits.get(question, "train") == split:
+            if not split or splits.get(question, "train") == split:
                 record = single_turn(id, options.source, asked[question].text, answer)
                 yield Row(file=answers.name, line=item.line, record=record, split=split, text=answer[:500])
     questions = _needed(files, source, "question")

@@ -1,0 +1,509 @@
+"""Building: the account, the splits, the same bytes every time, and what happens when it goes wrong."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from hashlib import sha1
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
+from medcli.core.errors import DataError, MedError, StorageError, UnknownNameError, UsageError
+from medcli.core.fingerprint import normal, question_of
+from medcli.core.report import Silent
+from medcli.steps.build_data import BuildSettings, build
+from tests.conftest import RAW, shared
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def made(target, raw=None, report=None, **given) -> DatasetFolder:
+    return build(str(target), BuildSettings(**given), raw=raw, report=report or Silent())
+
+
+def rows(dataset, stem):
+    return [json.loads(line) for line in (dataset.path / f"{stem}.jsonl").read_text("utf-8").splitlines()]
+
+
+def alpaca(path, count, start=0):
+    text = "".join(
+        json.dumps(
+            {"instruction": f"问题{n}：血压高怎么办？", "input": "", "output": f"答{n}"}, ensure_ascii=False
+        )
+        + "\n"
+        for n in range(start, start + count)
+    )
+    path.write_text(text, "utf-8")
+    return path
+
+
+def check_account(dataset):
+    """Every row is somewhere, and nothing is anywhere twice."""
+    manifest, counts = dataset.manifest, dataset.manifest["counts"]
+    assert counts["kept"] + counts["refused"] == counts["read"]
+    assert sum(counts[split] for split in SPLITS) == counts["kept"]
+    for split in SPLITS:
+        assert len(rows(dataset, split)) == counts[split]
+    refused = rows(dataset, "refused")
+    assert len(refused) == counts["refused"] == sum(manifest["refused"].values())
+    assert all(set(row) == {"file", "line", "reason", "text"} and len(row["text"]) <= 500 for row in refused)
+    assert sum(item["rows"] for item in manifest["inputs"]) == counts["read"]
+    ids = [row["id"] for split in SPLITS for row in rows(dataset, split)]
+    assert len(set(ids)) == len(ids)
+    asked = [{normal(question_of(record)) for record in dataset.records(split)} for split in SPLITS]
+    assert not (asked[0] & asked[1] or asked[0] & asked[2] or asked[1] & asked[2])
+
+
+SOURCES = sorted(str(p.relative_to(RAW)) for p in RAW.glob("*/*") if "cmedqa" not in p.parent.name) + [
+    "cmedqa1",
+    "cmedqa2",
+]
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_every_raw_format(project, name):
+    dataset = made(RAW / name)
+    check_account(dataset)
+    assert dataset.manifest["counts"]["kept"] >= (2 if name == "huatuo/infer.json" else 6)
+
+
+REAL = {
+    "cepilepsyqa": {"read": 4900, "kept": 4900, "refused": 0, "train": 3920, "valid": 490, "test": 490},
+    "huatuo/llama_data.json": {"read": 8658, "kept": 8658},
+    "huatuo26m": {"read": 6000, "kept": 6000},
+    "toyhom": {"read": 3000, "kept": 2858, "refused": 142},
+    "medicalgpt/medical_sft_1K_format.jsonl": {"read": 1000, "kept": 1000},
+    "medicalgpt/dpo_zh_500.jsonl": {"read": 500, "kept": 500},
+    "medicalgpt/reward_test.json": {"read": 100, "kept": 100},
+    "medicalgpt/fever.txt": {"read": 985, "kept": 906, "refused": 79},
+    "medicalgpt/medical_corpus.txt": {"read": 87, "kept": 87},
+    "chatmed": {"read": 450, "kept": 450},
+    "disc_medllm": {"read": 163, "kept": 160, "refused": 3},
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_files(project, name):
+    dataset = made(shared(name))
+    check_account(dataset)
+    assert REAL[name].items() <= dataset.manifest["counts"].items()
+
+
+def test_cmedqa_by_its_known_name(project):
+    dataset = made("cmedqa2", raw=RAW / "cmedqa2")
+    counts = dataset.manifest["counts"]
+    assert counts == {"read": 13, "kept": 10, "refused": 3, "train": 7, "valid": 2, "test": 1}
+    assert dataset.kind == "conversation"
+    assert dataset.manifest["importer"] == "cmedqa"
+    train = {row["id"].partition("-")[0] for row in rows(dataset, "train")}
+    assert train.isdisjoint({"105", "106", "107"})  # the seed's builder put dev and test into train
+
+
+def test_a_test_question_standing_in_train_is_refused(project, tmp_path):
+    raw = shutil.copytree(RAW / "cmedqa2", tmp_path / "raw")
+    with (raw / "question.csv").open("a", encoding="utf-8") as file:
+        file.write("500,怀孕八周有点出血， 肚子不疼，怎么办？\n")  # question 107, of the test split
+    with (raw / "answer.csv").open("a", encoding="utf-8") as file:
+        file.write("500,500,去医院检查。\n")
+    dataset = made("cmedqa2", raw=raw)
+    check_account(dataset)
+    assert dataset.manifest["refused"]["the same question is in test"] == 1
+
+
+def test_train_and_test_files_share_no_question(project, tmp_path):
+    alpaca(tmp_path / "train.json", 40)
+    alpaca(tmp_path / "test.json", 5)
+    dataset = made(tmp_path, name="two")
+    check_account(dataset)
+    counts = dataset.manifest["counts"]
+    assert (counts["test"], counts["train"], counts["valid"]) == (5, 35, 0)
+
+
+def test_infer_set_inside_train_is_found(project, tmp_path):
+    for name in ("llama_data.json", "infer.json"):
+        shutil.copy(RAW / "huatuo" / name, tmp_path)
+    dataset = made(tmp_path, name="both")
+    assert dataset.manifest["refused"]["exact duplicate"] == 2
+    dataset = made(shared("huatuo"), importer="huatuo", name="real")
+    assert dataset.manifest["refused"]["exact duplicate"] == 5
+    check_account(dataset)
+
+
+def test_two_files_are_extended_not_nested(project, tmp_path):
+    """The seed's merge appended the second list as one element."""
+    alpaca(tmp_path / "a.json", 10)
+    alpaca(tmp_path / "b.json", 12, start=10)
+    dataset = made(tmp_path, name="two")
+    assert dataset.manifest["counts"]["kept"] == 22
+    assert [(item["file"], item["rows"]) for item in dataset.manifest["inputs"]] == [
+        ("a.json", 10),
+        ("b.json", 12),
+    ]
+
+
+def test_empty_output_and_broken_line_are_refused_with_their_lines(project, tmp_path):
+    path = alpaca(tmp_path / "a.jsonl", 30)
+    lines = path.read_text("utf-8").splitlines()
+    lines[4] = '{"instruction": "断掉的'
+    lines[9] = '{"instruction": "没有回答", "input": "", "output": " "}'
+    path.write_text("\n".join(lines), "utf-8")
+    dataset = made(path)
+    check_account(dataset)
+    assert [
+        (row["line"], row["file"], row["reason"].partition(": ")[0]) for row in rows(dataset, "refused")
+    ] == [
+        (5, "a.jsonl", "broken JSON"),
+        (10, "a.jsonl", "empty answer"),
+    ]
+
+
+def test_text_is_written_as_it_is_read(project):
+    dataset = made(RAW / "pairs/neike.gbk.csv")
+    text = dataset.file("train").read_text("utf-8")
+    assert "心血管科" in text
+    assert "\\u" not in text
+
+
+def test_small_sets_have_every_split(project, tmp_path):
+    for seed in range(5):
+        dataset = made(alpaca(tmp_path / "a.json", 20), name=f"s{seed}", seed=seed, valid=0.001, test=0.001)
+        check_account(dataset)
+        assert dataset.count("valid") == dataset.count("test") == 1
+    dataset = made(tmp_path / "a.json", name="none", valid=0, test=0)
+    assert dataset.count("train") == 20
+
+
+def test_split_depends_on_the_question_only(project, tmp_path):
+    """More data does not move a question to another split."""
+    small = made(alpaca(tmp_path / "a.json", 300), name="small", valid=0.1, test=0.1)
+    large = made(alpaca(tmp_path / "b.json", 900), name="large", valid=0.1, test=0.1)
+    where = {question_of(r): split for split in SPLITS for r in large.records(split)}
+    assert all(where[question_of(r)] == split for split in SPLITS for r in small.records(split))
+    assert 60 < large.count("valid") < 120
+    assert made(tmp_path / "a.json", name="other", seed=7, valid=0.1, test=0.1).sha256(
+        "test"
+    ) != small.sha256("test")
+
+
+def test_answers_of_one_question_stay_together(project, tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(json.dumps({"question": f"问{n % 30}", "answer": f"答{n}"}) + "\n" for n in range(300)),
+        "utf-8",
+    )
+    check_account(made(path, valid=0.2, test=0.2))
+
+
+def test_the_same_input_gives_the_same_bytes(project, tmp_path, monkeypatch):
+    first = made("cmedqa2", raw=RAW / "cmedqa2").path
+    elsewhere = shutil.copytree(RAW / "cmedqa2", tmp_path / "elsewhere")
+    monkeypatch.setenv("MED_DATA", str(tmp_path / "data"))
+    second = made("cmedqa2", raw=elsewhere).path
+    assert first != second
+    names = sorted(path.name for path in first.iterdir())
+    assert names == [MANIFEST, "refused.jsonl", "test.jsonl", "train.jsonl", "valid.jsonl"]
+    assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
+
+
+def test_an_unchanged_rebuild_does_nothing(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    dataset = made(path)
+    before = (dataset.path / MANIFEST).stat().st_mtime_ns, dataset.path.stat().st_ino
+    report = Notes()
+    made(path, report=report)
+    assert ((dataset.path / MANIFEST).stat().st_mtime_ns, dataset.path.stat().st_ino) == before
+    assert "nothing to do" in report.notes[0]
+
+
+def test_a_rebuild_follows_changes(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    made(path)
+    alpaca(path, 31)
+    assert made(path).manifest["counts"]["read"] == 31
+    assert made(path, limit=10).manifest["counts"]["read"] == 10
+    dataset = made(path, limit=10)
+    dataset.file("train").write_text("spoilt\n", "utf-8")
+    assert rows(made(path, limit=10), "train")[0]["id"].startswith("a-")
+
+
+def test_limit_holds_for_each_split_of_the_source(project):
+    counts = made("cmedqa2", raw=RAW / "cmedqa2", limit=1).manifest["counts"]
+    assert (counts["train"], counts["valid"], counts["test"]) == (1, 1, 1)
+
+
+def register(folder, **entries):
+    folder.mkdir(exist_ok=True)
+    (folder / "dataset_info.json").write_text(json.dumps(entries), "utf-8")
+
+
+def test_dataset_info_with_partial_columns(project):
+    register(
+        project / "data",
+        mine={"file_name": "rows.json", "columns": {"prompt": "q", "response": "a", "query": ""}},
+    )
+    data = [{"q": f"问题{n}", "a": f"答{n}", "history": "unused"} for n in range(5)]
+    (project / "data/rows.json").write_text(json.dumps(data), "utf-8")
+    dataset = made("mine")
+    assert (dataset.manifest["importer"], dataset.manifest["counts"]["kept"]) == ("alpaca", 5)
+
+
+def test_dataset_info_names_a_folder_and_sharegpt(project):
+    shutil.copytree(RAW / "sharegpt", project / "talks")
+    register(
+        project,
+        talks={"file_name": "talks", "formatting": "sharegpt", "columns": {"messages": "conversations"}},
+    )
+    assert made("talks").manifest["importer"] == "sharegpt"
+
+
+def test_dataset_info_wrong_column(project):
+    register(
+        project, mine={"file_name": "a.json", "columns": {"prompt": "instruktion", "response": "output"}}
+    )
+    alpaca(project / "a.json", 3)
+    with pytest.raises(DataError, match="names the column 'instruktion'") as error:
+        made("mine")
+    assert "did you mean 'instruction'?" in error.value.hint
+
+
+def test_dataset_info_sha1_is_enforced(project):
+    path = alpaca(project / "a.json", 5)
+    register(project, good={"file_name": "a.json", "file_sha1": sha1(path.read_bytes()).hexdigest()})
+    assert made("good").manifest["counts"]["kept"] == 5
+    register(project, bad={"file_name": "a.json", "file_sha1": "0" * 40})
+    with pytest.raises(DataError, match="its SHA-1 is") as error:
+        made("bad")
+    assert "--no-verify" in error.value.hint
+    assert made("bad", verify=False).manifest["counts"]["kept"] == 5
+
+
+def test_dataset_info_precedence(project):
+    alpaca(project / "a.json", 5)
+    register(
+        project,
+        hub={"hf_hub_url": "x/y", "script_url": "s", "file_name": "a.json"},
+        script={"script_url": "s", "file_name": "a.json"},
+    )
+    with pytest.raises(UsageError, match=r"lies on a hub \(x/y\)") as error:
+        made("hub")
+    assert "--raw" in error.value.hint
+    assert made("hub", raw=project / "a.json").manifest["counts"]["kept"] == 5
+    with pytest.raises(UsageError, match="runs no code"):
+        made("script")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"x": 3}', '{"x": {}}', '{"x": {"file_name": "a", "columns": 3}}']
+)
+def test_dataset_info_broken(project, text):
+    (project / "dataset_info.json").write_text(text, "utf-8")
+    with pytest.raises(MedError):
+        made("x")
+
+
+def test_unknown_names_and_missing_files(project):
+    with pytest.raises(UnknownNameError) as error:
+        made("cmedqa22")
+    assert "did you mean 'cmedqa2'?" in error.value.hint
+    with pytest.raises(DataError, match="no such file or folder"):
+        made("data/none.json")
+    with pytest.raises(UsageError, match="where are the files of cmedqa2"):
+        made("cmedqa2")
+    with pytest.raises(UnknownNameError, match="no importer is called 'alpacca'"):
+        made("x", importer="alpacca")
+    with pytest.raises(DataError, match="holds no file of huatuo-llama"):
+        made("huatuo-llama", raw=RAW / "alpaca")
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        made("x", valid=0.6, test=0.4)
+    with pytest.raises(UsageError, match="cannot name a data set"):
+        made(RAW / "alpaca/alpaca.json", name="../x")
+
+
+def test_wrong_columns_name_what_is_there(project, tmp_path):
+    (tmp_path / "a.csv").write_text("name,age\n张三,40\n", "utf-8")
+    with pytest.raises(DataError, match="no importer fits; its columns are name, age"):
+        made(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="nothing to keep in 1 rows: 1 × missing column"):
+        made(tmp_path / "a.csv", importer="pairs")
+    assert not (project / "data").exists() or not any((project / "data").iterdir())
+
+
+def test_wrong_encoding_leaves_the_old_set(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    before = made(path).sha256("train")
+    with path.open("ab") as file:
+        file.write(b'{"instruction": "\xff\xfe", "output": "x"}\n')
+    with pytest.raises(DataError, match=r"a\.json:31: byte"):
+        made(path)
+    assert DatasetFolder(project / "data/a").sha256("train") == before
+
+
+def test_unwritable_folder(project):
+    (project / "data").write_text("in the way", "utf-8")
+    with pytest.raises(StorageError):
+        made(RAW / "alpaca/alpaca.json")
+
+
+def test_disk_full(project, tmp_path):
+    """No file may grow past 100 kB, as on a full disk; the old set stays."""
+    path = alpaca(tmp_path / "a.json", 30)
+    dataset = made(path)
+    before = dataset.sha256("train")
+    alpaca(path, 3000)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError):
+            made(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert DatasetFolder(dataset.path).sha256("train") == before
+    assert [p.name for p in dataset.path.parent.iterdir()] == ["a"]
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(project):
+    (project / "data/alpaca").mkdir(parents=True)
+    (project / "data/alpaca/notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(UsageError, match="would be replaced"):
+        made(RAW / "alpaca/alpaca.json")
+
+
+def test_killed_build_leaves_the_old_set_and_the_next_one_works(project, tmp_path):
+    path = alpaca(tmp_path / "big.json", 60_000)
+    old = made(path, limit=50)
+    command = [sys.executable, "-m", "medcli", "data", "build", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    part = project / f"data/.big.{process.pid}.part/train.jsonl"
+    while not (part.exists() and part.stat().st_size) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert part.exists()
+    assert DatasetFolder(project / "data/big").sha256("train") == old.sha256("train")
+    dataset = made(path)
+    check_account(dataset)
+    assert [p.name for p in (project / "data").iterdir()] == ["big"]
+
+
+def test_a_set_moved_aside_by_a_killed_build_comes_back(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    dataset = made(path)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dataset.path.rename(dataset.path.with_name(f".a.{gone.pid}.old"))
+    report = Notes()
+    made(path, report=report)
+    assert "nothing to do" in report.notes[0]
+
+
+MEASURE = """
+import resource, sys
+from medcli.steps.build_data import BuildSettings, build
+build(sys.argv[1], BuildSettings())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(project, tmp_path):
+    def peak(path):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path)], env=environment, capture_output=True, check=True
+        )
+        return int(done.stdout) / 1024
+
+    def long_rows(path, count):
+        text = "血压高怎么办？" * 20
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(
+                json.dumps({"question": f"{n}{text}", "answer": text}, ensure_ascii=False) + "\n"
+                for n in range(count)
+            )
+        return path
+
+    small = peak(long_rows(tmp_path / "small.jsonl", 3_000))
+    large_file = long_rows(tmp_path / "large.jsonl", 60_000)
+    large = peak(large_file)
+    # 60,000 rows of 850 bytes are 50 MB; what may stay of each is its hash.
+    assert large - small < 12
+    assert large_file.stat().st_size > 45 << 20
+
+
+FORMATS = [RAW / name for name in SOURCES if not name.startswith("cmedqa")]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spoilt_bytes_give_rows_or_a_message(project, data):
+    """Whatever is done to a raw file, the answer is an account that adds up or one MedError."""
+    source = data.draw(st.sampled_from(FORMATS))
+    content = bytearray(source.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        match data.draw(st.sampled_from(["set", "cut", "insert", "drop"])):
+            case "set":
+                content[at] = data.draw(st.sampled_from(list(b'"{}[],:\n\t\0\\e1')) | st.integers(0, 255))
+            case "cut":
+                content = content[: max(at, 1)]
+            case "insert":
+                content[at:at] = data.draw(st.binary(max_size=8))
+            case "drop":
+                del content[at : at + 5]
+                content = content or bytearray(b"x")
+    shutil.rmtree(project / "data", ignore_errors=True)
+    path = project / source.name
+    path.write_bytes(content)
+    importer = data.draw(st.sampled_from(["", source.parent.name]))
+    try:
+        dataset = made(path, importer=importer)
+    except MedError as error:
+        assert error.message
+    else:
+        check_account(dataset)
+    path.unlink()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spoilt_cmedqa_gives_rows_or_a_message(project, data):
+    raw = project / "raw"
+    shutil.rmtree(project / "data", ignore_errors=True)
+    shutil.rmtree(raw, ignore_errors=True)
+    shutil.copytree(RAW / "cmedqa2", raw)
+    path = raw / data.draw(st.sampled_from(sorted(p.name for p in raw.iterdir())))
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at : at + data.draw(st.integers(0, 6))] = data.draw(
+        st.binary(max_size=6) | st.sampled_from([b"\n", b",", b'"'])
+    )
+    path.write_bytes(content)
+    try:
+        check_account(made("cmedqa2", raw=raw))
+    except MedError as error:
+        assert error.message
+
+
+def test_archives_are_inputs_by_their_own_name(project, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(RAW / "alpaca/alpaca.json", "inside/alpaca.json")
+    dataset = made(tmp_path / "a.zip")
+    check_account(dataset)
+    assert [item["file"] for item in dataset.manifest["inputs"]] == ["a.zip"]
+    assert rows(dataset, "refused")[0]["file"] == "a.zip/inside/alpaca.json"
