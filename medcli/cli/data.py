@@ -35,11 +35,7 @@ def build(
     resolved = settle(build_data.BuildSettings, build_data.SECTION, flags)
     if plan:
         rows = [*resolved.rows(), *build_data.plan(target, resolved.values, raw=raw).rows()]
-        _show(
-            json,
-            ("setting", "value", "origin"),
-            [(name, _plain(value), origin) for name, value, origin in rows],
-        )
+        _show(json, ("setting", "value", "origin"), rows)
         return
     with console.watching() as report:
         dataset = build_data.build(target, resolved.values, raw=raw, report=report)
@@ -112,12 +108,8 @@ def _line(figures: SplitStats) -> tuple[Any, ...]:
     return (figures.split, figures.records, turns + more, *lengths)
 
 
-def _plain(value: Any) -> Any:
-    return "" if value is None else value
-
-
 def _show(json: bool, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     if json:
         console.show_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        console.show_table(columns, rows)
+        console.show_table(columns, [tuple("" if cell is None else cell for cell in row) for row in rows])

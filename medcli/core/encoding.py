@@ -52,6 +52,8 @@ def _encoding_of(raw: RawFile, size: int, changed: int) -> str:
     """A file is looked at more than once; its size and time of change tell whether it is still the same."""
     with open_bytes(raw) as file:
         sample = file.read(_SAMPLE)
+    if not sample:
+        raise DataError(f"{raw.name} is empty", hint="was its download or copy broken off?")
     for head, what in _BINARY.items():
         if sample.startswith(head):
             raise DataError(f"{raw.name} is {what}, not text", hint="export it as JSON Lines or CSV in UTF-8")

@@ -1,11 +1,13 @@
 """What makes two records, or two questions, the same: their text without white space, width and case."""
 
 import unicodedata
+from functools import lru_cache
 from hashlib import blake2b
 
 from medcli.core.record import Conversation, Document, Preference, Question, Record
 
 
+@lru_cache(maxsize=8)  # a question is asked for by the duplicates gate and again for the split
 def normal(text: str) -> str:
     """Text as it is compared: full and half width alike, no white space, no case."""
     return "".join(unicodedata.normalize("NFKC", text).split()).casefold()

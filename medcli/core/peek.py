@@ -22,13 +22,17 @@ _CHINESE_COLUMNS = {"问", "答", "问题", "回答", "答案", "科室", "标�
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peek:
-    """What a look at the head of a file shows. `files` are all the files of the source, by their names."""
+    """What a look at the head of a file shows. `files` are all the files of the source, by their names.
+
+    `fault` says what is wrong with the first row when none of the first ones can be read.
+    """
 
     file: str
     format: Format
     columns: tuple[str, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
     files: tuple[str, ...] = ()
+    fault: str = ""
 
     def first(self, column: str) -> Any:
         """The first value that is not empty in a column."""
@@ -48,11 +52,17 @@ def look_at(raw: RawFile) -> Peek:
     form = format_of(raw, encoding)
     if form == "text":
         return Peek(file=raw.name, format=form)
-    rows = [item.value for item in islice(items(raw), _FIRST) if isinstance(item.value, Mapping)]
+    first = list(islice(items(raw), _FIRST))
+    rows = [item.value for item in first if isinstance(item.value, Mapping)]
+    fault = (
+        f"line {first[0].line}: {first[0].reason or 'not an object with columns'}"
+        if first and not rows
+        else ""
+    )
     columns = dict.fromkeys(name for row in rows for name in row)
     if form == "table" and not columns:
         columns = dict.fromkeys(header_of(_head(raw, encoding).partition("\n")[0])[0])
-    return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows))
+    return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows), fault=fault)
 
 
 def items(raw: RawFile) -> Iterator[Item]:

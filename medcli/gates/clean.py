@@ -72,6 +72,6 @@ def _order(messages: tuple[Message, ...], last: str) -> str:
             return "empty answer" if index % 2 else "empty question"
     if turns[-1].role != last:
         return "does not end with an answer" if last == "assistant" else "does not end with a question"
-    if any(normal(a.content) == normal(b.content) for a, b in zip(turns[::2], turns[1::2], strict=False)):
+    if any(a.content.split() == b.content.split() for a, b in zip(turns[::2], turns[1::2], strict=False)):
         return "the answer repeats the question"
     return ""

@@ -1,7 +1,9 @@
 """Build a data set: read, check, de-duplicate, split and write it, with every row accounted for."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ from medcli.core.atomic import folder_aside, remove_leftovers, sha256_of
 from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
 from medcli.core.dataset_info import check_sha1
 from medcli.core.errors import DataError, UsageError
-from medcli.core.fingerprint import fingerprint
 from medcli.core.raw import packed_inputs, raw_files
 from medcli.core.raw_rows import ReadOptions
 from medcli.core.record import Row
@@ -213,7 +214,7 @@ def _key(found: Found, settings: BuildSettings, hashes: dict[str, str]) -> str:
         *columns,
         *inputs,
     ]
-    return f"{fingerprint(*parts):016x}"
+    return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _is_unchanged(dataset: DatasetFolder, key: str) -> bool:

@@ -167,6 +167,8 @@ def _path(target: str, raw: Path | None) -> Path:
 
 
 def _no_importer(peek: Peek) -> DataError:
+    if peek.fault:
+        return DataError(f"{peek.file}: not one of the first rows can be read; {peek.fault}")
     there = (
         f"its columns are {', '.join(filter(None, peek.columns))}" if peek.columns else f"it is {peek.format}"
     )

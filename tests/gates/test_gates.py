@@ -48,7 +48,7 @@ def test_clean_drops_an_empty_system_message():
             "roles do not take turns, beginning with the user",
         ),
         (
-            dialogue("头疼 怎么办", "头疼怎么办"),
+            dialogue("头疼  怎么办", "头疼 怎么办\n"),
             "the answer repeats the question",
         ),  # MedDialog's builder did this
         (preference(chosen=""), "empty answer"),

@@ -14,8 +14,8 @@ from tests.conftest import RAW, shared
 
 # source -> importer, rows, records before the gates, reasons
 RAW_FILES = {
-    "cmedqa2": ("cmedqa", 13, 10, {"question without an answer": 1, "answer to a question that is not there": 1,
-                                   "candidate of a question that is not there": 1}),
+    "cmedqa2": ("cmedqa", 13, 10, {"question without an answer": 1,
+                "answer to a question that is not there": 1, "candidate of a question that is not there": 1}),
     "cmedqa1": ("cmedqa", 10, 10, {}),
     "huatuo/llama_data.json": ("huatuo", 10, 10, {}),
     "huatuo/encyclopedia.json": ("huatuo", 10, 9, {"no question or no answer in the lists": 1}),
