@@ -1,0 +1,219 @@
+"""Building when it goes wrong: bad input, a full disk, a killed process, spoilt bytes; and its memory."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.errors import DataError, MedError, StorageError, UnknownNameError, UsageError
+from tests.building import SOURCES, Notes, alpaca, check_account, made
+from tests.conftest import RAW
+
+
+def test_unknown_names_and_missing_files(project):
+    with pytest.raises(UnknownNameError) as error:
+        made("cmedqa22")
+    assert "did you mean 'cmedqa2'?" in error.value.hint
+    with pytest.raises(DataError, match="no such file or folder"):
+        made("data/none.json")
+    with pytest.raises(UsageError, match="where are the files of cmedqa2"):
+        made("cmedqa2")
+    with pytest.raises(UnknownNameError, match="no importer is called 'alpacca'"):
+        made("x", importer="alpacca")
+    with pytest.raises(DataError, match="holds no file of huatuo-llama"):
+        made("huatuo-llama", raw=RAW / "alpaca")
+    with pytest.raises(UsageError, match="leave nothing to train on"):
+        made("x", valid=0.6, test=0.4)
+    with pytest.raises(UsageError, match="cannot name a data set"):
+        made(RAW / "alpaca/alpaca.json", name="../x")
+
+
+def test_wrong_columns_name_what_is_there(project, tmp_path):
+    (tmp_path / "a.csv").write_text("name,age\n张三,40\n", "utf-8")
+    with pytest.raises(DataError, match="no importer fits; its columns are name, age"):
+        made(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="nothing to keep in 1 rows: 1 × missing column"):
+        made(tmp_path / "a.csv", importer="pairs")
+    assert not (project / "data").exists() or not any((project / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "a.json is empty"),
+        ("[1, 2]", "line 1: not an object with columns"),
+        ("{'a': 1}\n", "line 1: broken JSON: Expecting property name"),
+        ("[]", "no importer fits"),
+    ],
+)
+def test_files_without_rows(project, text, said):
+    (project / "a.json").write_text(text, "utf-8")
+    with pytest.raises(DataError, match=said):
+        made("a.json")
+
+
+def test_wrong_encoding_leaves_the_old_set(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    before = made(path).sha256("train")
+    with path.open("ab") as file:
+        file.write(b'{"instruction": "\xff\xfe", "output": "x"}\n')
+    with pytest.raises(DataError, match=r"a\.json:31: byte"):
+        made(path)
+    assert DatasetFolder(project / "data/a").sha256("train") == before
+
+
+def test_unwritable_folder(project):
+    (project / "data").write_text("in the way", "utf-8")
+    with pytest.raises(StorageError):
+        made(RAW / "alpaca/alpaca.json")
+
+
+def test_disk_full(project, tmp_path):
+    """No file may grow past 100 kB, as on a full disk; the old set stays."""
+    path = alpaca(tmp_path / "a.json", 30)
+    dataset = made(path)
+    before = dataset.sha256("train")
+    alpaca(path, 3000)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(StorageError):
+            made(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert DatasetFolder(dataset.path).sha256("train") == before
+    assert [p.name for p in dataset.path.parent.iterdir()] == ["a"]
+
+
+def test_a_folder_of_somebody_else_is_not_replaced(project):
+    (project / "data/alpaca").mkdir(parents=True)
+    (project / "data/alpaca/notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(UsageError, match="would be replaced"):
+        made(RAW / "alpaca/alpaca.json")
+
+
+def test_killed_build_leaves_the_old_set_and_the_next_one_works(project, tmp_path):
+    path = alpaca(tmp_path / "big.json", 60_000)
+    old = made(path, limit=50)
+    command = [sys.executable, "-m", "medcli", "data", "build", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    part = project / f"data/.big.{process.pid}.part/train.jsonl"
+    while not (part.exists() and part.stat().st_size) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert part.exists()
+    assert DatasetFolder(project / "data/big").sha256("train") == old.sha256("train")
+    dataset = made(path)
+    check_account(dataset)
+    assert [p.name for p in (project / "data").iterdir()] == ["big"]
+
+
+def test_a_set_moved_aside_by_a_killed_build_comes_back(project, tmp_path):
+    path = alpaca(tmp_path / "a.json", 30)
+    dataset = made(path)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    dataset.path.rename(dataset.path.with_name(f".a.{gone.pid}.old"))
+    report = Notes()
+    made(path, report=report)
+    assert "nothing to do" in report.notes[0]
+
+
+MEASURE = """
+import resource, sys
+from medcli.steps.build_data import BuildSettings, build
+build(sys.argv[1], BuildSettings())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_memory_does_not_grow_with_the_file(project, tmp_path):
+    def peak(path):
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, str(path)], env=environment, capture_output=True, check=True
+        )
+        return int(done.stdout) / 1024
+
+    def long_rows(path, count):
+        text = "血压高怎么办？" * 20
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(
+                json.dumps({"question": f"{n}{text}", "answer": text}, ensure_ascii=False) + "\n"
+                for n in range(count)
+            )
+        return path
+
+    small = peak(long_rows(tmp_path / "small.jsonl", 3_000))
+    large_file = long_rows(tmp_path / "large.jsonl", 40_000)
+    large = peak(large_file)
+    # 40,000 rows of 850 bytes are 34 MB; what may stay of each is its hash.
+    assert large - small < 12
+    assert large_file.stat().st_size > 30 << 20
+
+
+FORMATS = [RAW / name for name in SOURCES if not name.startswith("cmedqa")]
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spoilt_bytes_give_rows_or_a_message(project, data):
+    """Whatever is done to a raw file, the answer is an account that adds up or one MedError."""
+    source = data.draw(st.sampled_from(FORMATS))
+    content = bytearray(source.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        match data.draw(st.sampled_from(["set", "cut", "insert", "drop"])):
+            case "set":
+                content[at] = data.draw(st.sampled_from(list(b'"{}[],:\n\t\0\\e1')) | st.integers(0, 255))
+            case "cut":
+                content = content[: max(at, 1)]
+            case "insert":
+                content[at:at] = data.draw(st.binary(max_size=8))
+            case "drop":
+                del content[at : at + 5]
+                content = content or bytearray(b"x")
+    shutil.rmtree(project / "data", ignore_errors=True)
+    path = project / source.name
+    path.write_bytes(content)
+    importer = data.draw(st.sampled_from(["", source.parent.name]))
+    try:
+        dataset = made(path, importer=importer)
+    except MedError as error:
+        assert error.message
+    else:
+        check_account(dataset)
+    path.unlink()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_spoilt_cmedqa_gives_rows_or_a_message(project, data):
+    raw = project / "raw"
+    shutil.rmtree(project / "data", ignore_errors=True)
+    shutil.rmtree(raw, ignore_errors=True)
+    shutil.copytree(RAW / "cmedqa2", raw)
+    path = raw / data.draw(st.sampled_from(sorted(p.name for p in raw.iterdir())))
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at : at + data.draw(st.integers(0, 6))] = data.draw(
+        st.binary(max_size=6) | st.sampled_from([b"\n", b",", b'"'])
+    )
+    path.write_bytes(content)
+    try:
+        check_account(made("cmedqa2", raw=raw))
+    except MedError as error:
+        assert error.message
