@@ -1,9 +1,11 @@
 """`med`: where errors become messages and exit codes. The program itself does not handle them."""
 
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from medcli.core.errors import MedError
 
@@ -15,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run `med` and exit with its code; `--debug` and `--quiet` are taken anywhere on the line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in given, "--quiet" in given
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _stop_on_terminate)
     if arguments is None and not debug:
         warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
     given = [word for word in given if word not in ("--debug", "--quiet")]
@@ -39,10 +43,25 @@ def _run(given: list[str]) -> int:
 
         sys.stdout.write(root_page())
         return 0
+    import typer
+
     from medcli.cli.lazy import app
 
-    code = app(args=given, prog_name="med", standalone_mode=False)
-    return code if isinstance(code, int) else 0
+    if "_MED_COMPLETE" in os.environ:
+        app(prog_name="med")
+    group = typer.main.get_command(app)
+    try:
+        # Not `app(...)`: it would turn Ctrl-C and a closed pipe into exit codes without a word.
+        with group.make_context("med", given) as context:
+            group.invoke(context)
+    except typer.Exit as stop:
+        return stop.exit_code
+    return 0
+
+
+def _stop_on_terminate(number: int, frame: Any) -> None:
+    """SIGTERM unwinds as Ctrl-C does, so that half-written files are cleared away."""
+    sys.exit(128 + number)
 
 
 def _explain(error: Exception) -> int:

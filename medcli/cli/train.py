@@ -23,19 +23,13 @@ def _group() -> None:
 
 def _train(name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, plan: bool, as_json: bool) -> None:
     from medcli.cli import console
-    from medcli.core import run_folder
     from medcli.steps import train
 
-    if resume and flags.get("run"):
-        source = run_folder.named(flags["run"]).path
-    resolved = settle(
-        train.METHODS.get(name).Settings, f"train.{name}", flags, train.settings_of_run(source) if source else None
-    )
-    run = train.run_of(name, resolved, resume=resume)
-    if resume and not source:
-        resolved = settle(
-            train.METHODS.get(name).Settings, f"train.{name}", flags, train.settings_of_run(run.path)
-        )
+    run = train.run_to_resume(name, flags.get("run", "")) if resume else None
+    source = run.path if run else source
+    recipe = train.settings_of_run(source) if source else None
+    resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, recipe)
+    run = run or train.new_run(name, resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
         console.note(f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml")
     if plan:

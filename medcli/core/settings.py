@@ -38,7 +38,7 @@ def flag_of(item: Field[Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """The sources of settings, strongest first. `project` and `recipe` are parsed TOML."""
+    """The sources of settings, strongest first. `project` is the whole `med.toml`, `recipe` one table of settings."""
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def resolve(cls: type[T], section: str, layers: Layers) -> Resolved[T]:
     Raises UsageError for an unknown key, a value of the wrong type or below its minimum, naming where it stands.
     """
     project = _tables(layers.project, section, cls, PROJECT_FILE)
-    recipe = _tables(layers.recipe, section, cls, "recipe")
+    recipe = _checked_keys(dict(layers.recipe), cls, "recipe")
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -188,13 +188,21 @@ def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> di
         if not isinstance(here, Mapping):
             raise UsageError(f"{where}: {'.'.join(parts[:depth])} must be a table")
         plain = {key: value for key, value in here.items() if not isinstance(value, Mapping)}
-        for key in plain:
-            if key not in known and depth == len(parts):
-                close = nearest(key, known)
-                hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(known))}"
-                raise UsageError(f"{where}: [{section}] has no setting '{key}'", hint=hint)
+        if depth == len(parts):
+            _checked_keys(plain, cls, f"{where}: [{section}]")
         merged |= {key: value for key, value in plain.items() if key in known}
     return merged
+
+
+def _checked_keys(table: dict[str, Any], cls: type, where: str) -> dict[str, Any]:
+    """The table itself, when each of its keys is a setting; raises UsageError with the nearest one."""
+    known = {flag_of(f) for f in fields(cls)}
+    for key in table:
+        if key not in known:
+            close = nearest(key, known)
+            hint = f"did you mean '{close}'?" if close else f"known: {', '.join(sorted(known))}"
+            raise UsageError(f"{where} has no setting '{key}'", hint=hint)
+    return table
 
 
 def _checked(value: Any, item: Field[Any], where: str) -> Any:

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from medcli.core.errors import ModelError
 from medcli.engine import attention
 from medcli.engine.load import Loaded
 from medcli.engine.loss import head_in_loss
-from medcli.engine.pack import IGNORED, Example, padded, side_by_side
+from medcli.engine.pack import IGNORED, Example, on_device, padded, side_by_side
 
 TOLERANCE = 1e-3  # relative, for float32; half precision rounds more
 
@@ -23,10 +22,10 @@ def check(loaded: Loaded, examples: Sequence[Example]) -> None:
     """
     model = loaded.model
     with head_in_loss(model):
-        fast = model(**_moved(side_by_side(examples), loaded.device)).loss
+        fast = model(**on_device(side_by_side(examples), loaded.device)).loss
     model.set_attn_implementation("sdpa")
     try:
-        alone = [_moved(padded([example], 0), loaded.device) for example in examples]
+        alone = [on_device(padded([example], 0), loaded.device) for example in examples]
         counts = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in alone]
         losses = [model(**batch, use_cache=False).loss * count for batch, count in zip(alone, counts, strict=True)]
         plain = torch.stack(losses).sum() / sum(counts)
@@ -39,6 +38,3 @@ def check(loaded: Loaded, examples: Sequence[Example]) -> None:
             hint="train it with --no-packing",
         )
 
-
-def _moved(batch: dict[str, Tensor | int] | dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}  # type: ignore[misc]

@@ -11,7 +11,7 @@ from medcli.core.record import Conversation
 from medcli.core.report import Report
 from medcli.engine.encode import Losses, encode_all
 from medcli.engine.load import Loaded
-from medcli.engine.pack import IGNORED, Examples, padded
+from medcli.engine.pack import IGNORED, Example, Examples, on_device, padded
 
 TOKENS = 4096  # in one batch
 
@@ -53,8 +53,8 @@ def _batches(order: list[int], examples: Examples) -> list[list[int]]:
 
 
 @torch.inference_mode()
-def _batch_nll(loaded: Loaded, batch: list) -> tuple[list[float], list[int]]:  # type: ignore[type-arg]
-    inputs = {name: value.to(loaded.device) for name, value in padded(batch, 0).items()}
+def _batch_nll(loaded: Loaded, batch: Sequence[Example]) -> tuple[list[float], list[int]]:
+    inputs = on_device(padded(batch, 0), loaded.device)
     labels = inputs.pop("labels")[:, 1:]
     logits = loaded.model(**inputs).logits[:, :-1].float()
     nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")

@@ -21,7 +21,7 @@ from medcli.core.report import Report
 from medcli.core.settings import folder
 from medcli.engine import attention, device
 from medcli.engine.loss import head_in_loss
-from medcli.engine.pack import Example, side_by_side
+from medcli.engine.pack import Example, on_device, side_by_side
 
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
 VOCABULARY = 4096
@@ -123,7 +123,7 @@ def _pretrain(model: Any, documents: list[Example], report: Report) -> None:
     model.train()
     with head_in_loss(model):
         for step in range(1, STEPS + 1):
-            batch = side_by_side(next(rows))
+            batch = on_device(side_by_side(next(rows)), model.device)
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
                 loss = model(**batch).loss
             loss.backward()

@@ -22,7 +22,7 @@ from medcli.core.train_settings import TrainSettings
 from medcli.engine import device as devices
 from medcli.engine.load import Loaded
 from medcli.engine.loss import head_in_loss
-from medcli.engine.pack import Example, Examples, padded, side_by_side
+from medcli.engine.pack import REAL_TOKENS, Batch, Example, Examples, padded, side_by_side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +46,12 @@ class _Trainer(Trainer):
         self._aside: Path | None = None
         self.tokens = 0
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        self.tokens += int(inputs["attention_mask"].sum()) if "attention_mask" in inputs else inputs["input_ids"].numel()
-        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-        return loss
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        tokens = inputs.pop(REAL_TOKENS)
+        if self.model.training:
+            self.tokens += tokens
+        prepared: dict[str, Any] = super()._prepare_inputs(inputs)
+        return prepared
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside or self.args.output_dir)
@@ -91,6 +93,11 @@ class _Watch(TrainerCallback):
         self._report.advance(state.global_step)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if self.interrupted:  # a stopped run has its checkpoint already, and nobody waits for a validation
+            control.should_save = control.should_evaluate = False
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
@@ -211,7 +218,7 @@ def _collator(settings: TrainSettings, loaded: Loaded) -> Any:
     pad = loaded.tokenizer.pad_token_id
     fill = pad if pad is not None else loaded.stops[0]
 
-    def pad_rows(examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    def pad_rows(examples: Sequence[Example]) -> Batch:
         return padded(examples, fill)
 
     return pad_rows

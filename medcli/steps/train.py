@@ -76,18 +76,22 @@ def settings_of_run(path: Path) -> dict[str, Any]:
     return {key: value for key, value in table["settings"].items() if key != "run"}
 
 
-def run_of(method: str, resolved: Resolved[TrainSettings], *, resume: bool) -> RunFolder:
-    """The folder a run goes to. Raises UsageError when it exists and is not to be resumed, or is not there to be."""
-    wanted = resolved.values.run
-    if resume:
-        run = run_folder.named(wanted) if wanted else _newest_unfinished(method)
-        if not run.exists:
-            raise UsageError(f"there is no run '{wanted}' to resume", hint=f"runs: {', '.join(model_ref.run_names())}")
-        return run
-    if wanted and (run := run_folder.named(wanted)).exists:
+def run_to_resume(method: str, name: str) -> RunFolder:
+    """The run called `name`, or the newest of the method's that is not finished; raises UsageError."""
+    run = run_folder.named(name) if name else _newest_unfinished(method)
+    if not run.exists:
+        raise UsageError(f"there is no run '{name}' to resume", hint=f"runs: {', '.join(model_ref.run_names())}")
+    if run.table()["run"]["status"] == "finished":
+        raise UsageError(f"the run {run.path} is finished", hint=f"talk with it: med chat {run.name}")
+    return run
+
+
+def new_run(method: str, settings: TrainSettings) -> RunFolder:
+    """The folder a new run goes to; raises UsageError when a run of the wanted name exists."""
+    if settings.run and (run := run_folder.named(settings.run)).exists:
         raise UsageError(f"the run {run.path} exists", hint="go on with --resume, or choose another name with --run")
-    stem = "-".join([method, *(Path(name).name for name in resolved.values.dataset)])
-    return run_folder.named(wanted or run_folder.free_name(stem))
+    stem = "-".join([method, *(Path(name).name for name in settings.dataset)])
+    return run_folder.named(settings.run or run_folder.free_name(stem))
 
 
 def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Prepared:

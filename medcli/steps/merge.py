@@ -1,0 +1,85 @@
+"""Turn a run into a plain model folder that needs no adapter, and prove that it answers alike."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from medcli.core import model_ref, run_folder
+from medcli.core.atomic import folder_aside, sha256_of
+from medcli.core.dataset_folder import open_dataset
+from medcli.core.errors import MedError, ModelError, UsageError
+from medcli.core.record import Conversation
+from medcli.core.report import Report
+from medcli.core.settings import setting
+
+PROMPTS = ("你好", "头痛怎么办？", "高血压患者的注意事项有哪些？", "感冒能吃头孢吗？")
+FROM_DATA = 8  # questions of the run's own data, beside PROMPTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where the merged model goes."""
+
+    output: str = setting("", help="Folder of the merged model; runs/NAME/merged when not given.")
+    device: str = setting("auto", help="auto, cpu, cuda, cuda:1, …")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """The finished folder and what was shown of it."""
+
+    path: Path
+    dtype: str
+    compared: int
+    bytes: int
+
+
+def target_of(model: str, settings: Settings) -> Path:
+    """The folder a merge writes; raises UsageError when there is one already."""
+    run = run_folder.named(model)
+    target = Path(settings.output) if settings.output else run.path / "merged"
+    if target.exists():
+        raise UsageError(f"{target} exists", hint="remove it, or choose another folder with --output")
+    if not settings.output and not run.exists:
+        raise UsageError(f"{model} is no run of this project", hint="say where the merged model goes with --output")
+    return target
+
+
+def merge(model: str, settings: Settings, report: Report) -> Merged:
+    """Merge a run's adapters into its base; the folder appears only when the answers were shown to be equal."""
+    target = target_of(model, settings)
+    ref = model_ref.resolve(model)
+    if not ref.adapters:
+        raise ModelError(f"{model} has no adapter to merge", hint="name a run, or a folder with adapter_config.json")
+    prompts = [*PROMPTS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
+
+    from medcli.engine import merge as engine
+
+    with folder_aside(target) as aside:
+        proof = engine.merge(ref, aside, prompts, settings.device, report)
+        _mark(aside, ref, proof)
+    size = sum(path.stat().st_size for path in target.iterdir())
+    return Merged(path=target, dtype=proof["dtype"], compared=len(prompts), bytes=size)
+
+
+def _mark(folder: Path, ref: model_ref.ModelRef, proof: dict[str, Any]) -> None:
+    """Leave the proof and the files' hashes beside the weights."""
+    hashes = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    parts = {"base": ref.base, "adapters": [str(adapter) for adapter in ref.adapters]}
+    text = json.dumps({"merged_from": parts, "proof": proof, "sha256": hashes}, ensure_ascii=False, indent=2)
+    (folder / "merge.json").write_text(text + "\n", "utf-8")
+
+
+def _questions(run: run_folder.RunFolder) -> Iterator[str]:
+    """First questions of the data the run was trained on, as far as it still lies there."""
+    for entry in (run.table().get("data", {}) if run.exists else {}).values():
+        try:
+            source = open_dataset(entry["path"])
+            for record in source.records("test" if source.count("test") else "train"):
+                if isinstance(record, Conversation):
+                    yield next(message.content for message in record.messages if message.role == "user")
+        except MedError:
+            continue  # the data set was moved or rebuilt: the fixed prompts remain
