@@ -26,9 +26,7 @@ Asked = Annotated[str | None, typer.Argument(metavar="QUESTION", help=ASKED_HELP
 
 @app.command()
 @takes(Flags)
-def chat(
-    model: Named = None, question: Asked = None, json: Json = False, *, flags: Mapping[str, Any]
-) -> None:
+def chat(model: Named = None, question: Asked = None, json: Json = False, *, flags: Mapping[str, Any]) -> None:
     """Talk with a model: on the terminal, with one QUESTION, or with a question a line from a pipe."""
     settings = settle(Settings, "chat", {**flags, "model": model}).values
     talk(settings, question, as_json=json, speaker_of=_open)
@@ -41,9 +39,7 @@ def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of:
     if question is not None and not question.strip():
         raise UsageError("the question is empty")
     if on_terminal and as_json:
-        raise UsageError(
-            "--json does not fit a conversation", hint="give a QUESTION, or pipe questions in, one a line"
-        )
+        raise UsageError("--json does not fit a conversation", hint="give a QUESTION, or pipe questions in, one a line")
     if not settings.model:
         console.note(f"no MODEL is named: talking with {TINY}")
     ref = resolve(settings.model or TINY)

@@ -19,6 +19,7 @@ from rich.text import Text
 from medcli.core.report import Report, Silent
 
 _quiet = False
+_WORTH_SAYING = 2.0  # seconds
 # What a training line shows, in order: key in metrics.jsonl -> how it is printed.
 _FIGURES = {
     "loss": "loss {:.4f}",
@@ -75,7 +76,9 @@ def show_json(value: Any) -> None:
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """Print a table; numbers stand to the right."""
-    table = Table(title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=title or None, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -190,9 +193,9 @@ class _Lines:
             self._say(f"  {step:>6}/{self._total}  {_figures(values)}  {left:.0f} s left")
 
     def finish(self) -> None:
-        if self._name:
-            self._say(f"{self._name}: done in {time.monotonic() - self._started:.1f} s")
-            self._name = ""
+        if self._name and (took := time.monotonic() - self._started) > _WORTH_SAYING:
+            self._say(f"{self._name}: done in {took:.1f} s")
+        self._name = ""
 
 
 def _figures(values: Mapping[str, float]) -> str:
@@ -204,4 +207,6 @@ def _cell(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

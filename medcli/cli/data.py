@@ -21,9 +21,7 @@ Raw = Annotated[Path | None, typer.Option("--raw", help="Folder, or file, that h
 Split = Annotated[str, typer.Option("--split", help="train, valid or test.")]
 
 
-@app.command(
-    "build", help="Build a data set from a known name, a name in dataset_info.json, a file or a folder."
-)
+@app.command("build", help="Build a data set from a known name, a name in dataset_info.json, a file or a folder.")
 @takes(build_data.BuildSettings)
 def build(
     target: Annotated[str, typer.Argument(metavar="NAME|FILE|DIR", help="What to build.")],

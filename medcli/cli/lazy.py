@@ -18,7 +18,7 @@ class LazyGroup(TyperGroup):
         return list(TABLE)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        self.commands = dict.fromkeys(TABLE)  # type: ignore[arg-type]  # the names "Did you mean" draws from
+        self.commands = dict.fromkeys(TABLE)  # type: ignore[assignment]  # the names "Did you mean" draws from
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:

@@ -5,14 +5,35 @@ import types
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
 from functools import wraps
+from importlib import import_module
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from medcli.core.settings import Layers, Resolved, environment, flag_of, project_table, resolve
+from medcli.core.settings import (
+    GLOBAL_VARIABLES,
+    Layers,
+    Resolved,
+    check_environment,
+    check_sections,
+    environment,
+    flag_of,
+    project_table,
+    resolve,
+    variables_of,
+)
+from medcli.core.shelf import Shelf
 
 T = TypeVar("T")
 Command = Callable[..., None]
+
+_SECTIONS = {
+    "data.build": ("build_data", "BuildSettings"),
+    "eval": ("evaluate", "Settings"),
+    "chat": ("chat", "Settings"),
+    "merge": ("merge", "Settings"),
+    "quickstart": ("quickstart", "Settings"),
+}
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Answer every question with yes.")]
@@ -39,10 +60,26 @@ def takes(settings: type) -> Callable[[Command], Command]:
     return decorate
 
 
-def settle(settings: type[T], section: str, flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None) -> Resolved[T]:
-    """Resolve `settings` from flags, environment, `med.toml` and a recipe."""
+def settle(
+    settings: type[T], section: str, flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
+) -> Resolved[T]:
+    """Resolve `settings` from flags, environment, `med.toml` and a recipe; a name nobody knows is an error."""
     layers = Layers(flags=flags, environment=environment(), project=project_table(), recipe=recipe or {})
+    mine = set(variables_of(settings, section))
+    if layers.project or set(layers.environment) - mine - set(GLOBAL_VARIABLES):
+        every = _every_section()
+        check_environment(layers.environment, [name for key, cls in every.items() for name in variables_of(cls, key)])
+        check_sections(layers.project, every)
     return resolve(settings, section, layers)
+
+
+def _every_section() -> dict[str, type]:
+    """All sections of med.toml with the settings they hold."""
+    methods = Shelf("medcli.methods", "training method")
+    sections = {f"train.{name}": methods.get(name).Settings for name in methods.names()}
+    return sections | {
+        section: import_module(f"medcli.steps.{module}").__dict__[name] for section, (module, name) in _SECTIONS.items()
+    }
 
 
 def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:

@@ -88,9 +88,7 @@ class Repl:
     def instruct(self, text: str) -> None:
         if text:
             self.dialogue.instruct(text)
-        console.note(
-            f"system: {self.dialogue.system}" if self.dialogue.system else "there is no system message"
-        )
+        console.note(f"system: {self.dialogue.system}" if self.dialogue.system else "there is no system message")
 
     def retry(self, _: str) -> None:
         if self.dialogue.repeats:
@@ -114,9 +112,7 @@ class Repl:
 
     def toggle(self, _: str) -> None:
         self._streaming = not self._streaming
-        console.note(
-            "answers appear word by word" if self._streaming else "answers appear when they are complete"
-        )
+        console.note("answers appear word by word" if self._streaming else "answers appear when they are complete")
 
     def help(self, _: str) -> None:
         rows = [(f"{name} {command.argument}".rstrip(), command.help) for name, command in COMMANDS.items()]
@@ -128,9 +124,7 @@ COMMANDS = {
     "/clear": Command(run=Repl.clear, help="forget the dialogue, keep the system message"),
     "/retry": Command(run=Repl.retry, help="answer the last question again, differently"),
     "/undo": Command(run=Repl.undo, help="take back the last question and its answer"),
-    "/system": Command(
-        run=Repl.instruct, help="set the system message; without TEXT, show it", argument="TEXT"
-    ),
+    "/system": Command(run=Repl.instruct, help="set the system message; without TEXT, show it", argument="TEXT"),
     "/save": Command(run=Repl.save, help="write the dialogue to a file", argument="FILE"),
     "/load": Command(run=Repl.load, help="go on with a saved dialogue", argument="FILE"),
     "/stream": Command(run=Repl.toggle, help="show answers word by word, or when they are complete"),

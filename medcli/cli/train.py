@@ -31,7 +31,9 @@ def _train(name: str, flags: dict[str, Any], *, resume: bool, source: Path | Non
     resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, recipe)
     run = run or train.new_run(name, resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
-        console.note(f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml")
+        console.note(
+            f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml"
+        )
     if plan:
         with console.watching() as report:
             prepared = train.prepare(name, resolved, report)

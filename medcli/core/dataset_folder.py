@@ -65,9 +65,7 @@ class DatasetFolder:
                 try:
                     yield from_row(json.loads(text))
                 except (ValueError, KeyError, TypeError) as error:
-                    raise DataError(
-                        f"{path}:{line}: not a record: {error}", hint="build the data set again"
-                    ) from error
+                    raise DataError(f"{path}:{line}: not a record: {error}", hint="build the data set again") from error
 
 
 def built_names() -> list[str]:

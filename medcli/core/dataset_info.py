@@ -96,9 +96,7 @@ def _table(registry: Path) -> dict[str, Any]:
         try:
             table = json.load(file)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{registry}: {error}", hint="correct the JSON at the place named above"
-            ) from error
+            raise DataError(f"{registry}: {error}", hint="correct the JSON at the place named above") from error
     if not isinstance(table, dict):
         raise DataError(f"{registry}: not an object of data sets", hint='write {"name": {"file_name": "…"}}')
     return table

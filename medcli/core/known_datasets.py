@@ -9,7 +9,11 @@ from medcli.core.settings import read_toml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownDataset:
-    """A public data set. `files` are the names, with * and ?, of its files; empty means the whole folder."""
+    """A data set known by name.
+
+    `files` are the names, with * and ?, of its files; empty means the whole folder. `shipped` is its path in
+    `templates/` when it comes with med.
+    """
 
     name: str
     title: str
@@ -20,6 +24,7 @@ class KnownDataset:
     commercial: str
     url: str
     files: tuple[str, ...] = ()
+    shipped: str = ""
 
 
 @cache
@@ -27,6 +32,5 @@ def known_datasets() -> dict[str, KnownDataset]:
     """Name -> data set."""
     table = read_toml(templates() / "datasets.toml")
     return {
-        name: KnownDataset(name=name, **(row | {"files": tuple(row.get("files", ()))}))
-        for name, row in table.items()
+        name: KnownDataset(name=name, **(row | {"files": tuple(row.get("files", ()))})) for name, row in table.items()
     }

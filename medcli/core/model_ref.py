@@ -47,7 +47,9 @@ def resolve(ref: str) -> ModelRef:
     names = [TINY, *run_names()]
     close = nearest(ref.removeprefix("runs/"), names)
     said = f"did you mean '{close}'?\n" if close else ""
-    raise ModelError(f"no model or run is called '{ref}'", hint=f"{said}known here: {', '.join(names)}; or a hub id, or a folder")
+    raise ModelError(
+        f"no model or run is called '{ref}'", hint=f"{said}known here: {', '.join(names)}; or a hub id, or a folder"
+    )
 
 
 def run_names() -> list[str]:

@@ -54,11 +54,7 @@ def look_at(raw: RawFile) -> Peek:
         return Peek(file=raw.name, format=form)
     first = list(islice(items(raw), _FIRST))
     rows = [item.value for item in first if isinstance(item.value, Mapping)]
-    fault = (
-        f"line {first[0].line}: {first[0].reason or 'not an object with columns'}"
-        if first and not rows
-        else ""
-    )
+    fault = f"line {first[0].line}: {first[0].reason or 'not an object with columns'}" if first and not rows else ""
     columns = dict.fromkeys(name for row in rows for name in row)
     if form == "table" and not columns:
         columns = dict.fromkeys(header_of(_head(raw, encoding).partition("\n")[0])[0])
@@ -87,9 +83,7 @@ def text_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
             if text.strip():
                 number += 1
                 reason = "" if whole else "line too long: more than 16 million characters"
-                yield Item(
-                    line=line, number=number, value=text, reason=reason, text="" if whole else text[:500]
-                )
+                yield Item(line=line, number=number, value=text, reason=reason, text="" if whole else text[:500])
 
 
 def format_of(raw: RawFile, encoding: str) -> Format:

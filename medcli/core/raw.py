@@ -97,9 +97,7 @@ def open_bytes(raw: RawFile) -> Iterator[IO[bytes]]:
             try:
                 inner: IO[bytes] = stack.enter_context(archive.open(info))
             except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-                raise DataError(
-                    f"{raw.name}: cannot be unpacked: {error}", hint="unpack it yourself first"
-                ) from error
+                raise DataError(f"{raw.name}: cannot be unpacked: {error}", hint="unpack it yourself first") from error
             yield io.BufferedReader(_Unpacking(inner, raw.name, info.compress_size))
         elif raw.path.suffix.lower() == ".gz":
             inner = cast(IO[bytes], stack.enter_context(gzip.GzipFile(raw.path, "rb")))
@@ -173,14 +171,8 @@ def _in_file(path: Path, name: str) -> Iterator[RawFile]:
         members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
     for member in members:
         inside = PurePosixPath(member)
-        if (
-            "__MACOSX" not in inside.parts
-            and inside.suffix.lower() in DATA_SUFFIXES
-            and _is_data(inside.name)
-        ):
-            yield RawFile(
-                path=path, name=_printable(f"{name}/{member}"), label=_printable(inside.stem), member=member
-            )
+        if "__MACOSX" not in inside.parts and inside.suffix.lower() in DATA_SUFFIXES and _is_data(inside.name):
+            yield RawFile(path=path, name=_printable(f"{name}/{member}"), label=_printable(inside.stem), member=member)
 
 
 def _is_data(name: str) -> bool:
@@ -201,9 +193,7 @@ def _with_splits(files: list[RawFile]) -> list[RawFile]:
     if "train" not in splits or len(set(splits) - {""}) < 2:
         return files
     named = [replace(raw, split=split) for raw, split in zip(files, splits, strict=True)]
-    return sorted(
-        named, key=lambda raw: _SPLIT_ORDER[raw.split]
-    )  # held-out rows first: a repeat in train is refused
+    return sorted(named, key=lambda raw: _SPLIT_ORDER[raw.split])  # held-out rows first: a repeat in train is refused
 
 
 def _missing(source: Path) -> DataError:

@@ -58,9 +58,7 @@ def row_of(raw: RawFile, item: Item, make: Make) -> Row:
 
 def refused(raw: RawFile, item: Item, reason: str) -> Row:
     """A row without a record, with the beginning of what stood there."""
-    return Row(
-        file=raw.name, line=item.line, reason=reason, text=item.text or shown(item.value), split=raw.split
-    )
+    return Row(file=raw.name, line=item.line, reason=reason, text=item.text or shown(item.value), split=raw.split)
 
 
 def shown(value: Any) -> str:
@@ -114,11 +112,7 @@ def single_turn(
 
 def turns_of(turns: Any, role_key: str, content_key: str, roles: Mapping[str, Role]) -> tuple[Message, ...]:
     """The messages in a list of `{role_key: …, content_key: …}`; raises Refused when it is none."""
-    if (
-        not isinstance(turns, Sequence)
-        or isinstance(turns, str)
-        or not all(isinstance(t, Mapping) for t in turns)
-    ):
+    if not isinstance(turns, Sequence) or isinstance(turns, str) or not all(isinstance(t, Mapping) for t in turns):
         raise Refused("broken dialogue: not a list of turns")
     messages = []
     for turn in cast(Sequence[Mapping[str, Any]], turns):

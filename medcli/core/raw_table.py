@@ -28,9 +28,7 @@ def table_rows(raw: RawFile, encoding: str) -> Iterator[Item]:
         source = _Lines(lines=(text.replace("\0", "") for _, text, _ in lines_of(file)))
         names, delimiter = header_of(source.next_line() or "")
         if not any(names):
-            raise DataError(
-                f"{raw.name}:1: no column names", hint="the first line of a table must name its columns"
-            )
+            raise DataError(f"{raw.name}:1: no column names", hint="the first line of a table must name its columns")
         number = 0
         while True:
             line = source.line + 1
@@ -44,9 +42,7 @@ def table_rows(raw: RawFile, encoding: str) -> Iterator[Item]:
             if len(cells) != len(names):
                 reason = f"wrong number of columns: {len(cells)} where the header has {len(names)}"
             if reason:
-                yield Item(
-                    line=line, number=number, reason=reason, text=delimiter.join(cells).strip()[:_SHOWN]
-                )
+                yield Item(line=line, number=number, reason=reason, text=delimiter.join(cells).strip()[:_SHOWN])
             else:
                 yield Item(line=line, number=number, value=dict(zip(names, cells, strict=True)))
 

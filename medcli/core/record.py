@@ -88,7 +88,7 @@ def kind_of(record: Record) -> str:
 
 
 def messages_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
-    """Messages from `[{"role": …, "content": …}]`; raises ValueError on an unknown role or a content that is no text."""
+    """Messages from `[{"role": …, "content": …}]`; ValueError on an unknown role or a content that is no text."""
     for row in rows:
         if row.get("role") not in ROLES:
             raise ValueError(f"unknown role {row.get('role')!r}")

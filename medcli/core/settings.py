@@ -138,8 +138,32 @@ def check_environment(variables: Iterable[str], known: Iterable[str]) -> None:
     for name in variables:
         if name not in names:
             close = nearest(name, names)
-            hint = f"did you mean {close}?" if close else "unset it; `med doctor` is not needed for this"
+            hint = f"did you mean {close}?" if close else f"unset it: unset {name}"
             raise UsageError(f"the environment variable {name} is not known", hint=hint)
+
+
+def check_sections(project: Mapping[str, Any], sections: Iterable[str]) -> None:
+    """Refuse a table in `med.toml` that belongs to no command."""
+    known = {".".join(section.split(".")[:depth]) for section in sections for depth in (1, 2)}
+    for name, table in _named_tables(project, ""):
+        if name not in known:
+            close = nearest(name, known)
+            hint = f"did you mean [{close}]?" if close else f"known: {', '.join(f'[{k}]' for k in sorted(known))}"
+            raise UsageError(f"{PROJECT_FILE}: [{name}] belongs to no command", hint=hint)
+        if not isinstance(table, Mapping):
+            raise UsageError(f"{PROJECT_FILE}: '{name}' must be a table", hint=f"write [{name}]")
+
+
+def _named_tables(table: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
+    """("train", …), ("train.lora", …): every table by its dotted name; at the top, plain values too."""
+    found = []
+    for key, value in table.items():
+        name = f"{path}.{key}" if path else key
+        if isinstance(value, Mapping):
+            found += [(name, value), *_named_tables(value, name)]
+        elif not path:
+            found.append((name, value))
+    return found
 
 
 def variables_of(cls: type, section: str) -> list[str]:

@@ -37,4 +37,3 @@ def check(loaded: Loaded, examples: Sequence[Example]) -> None:
             f"rows without padding change this model's loss ({float(fast):.4f} instead of {float(plain):.4f})",
             hint="train it with --no-packing",
         )
-

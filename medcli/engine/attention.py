@@ -40,7 +40,9 @@ def rectangles(lengths: tuple[int, ...]) -> tuple[list[Rectangle], Tensor]:
     groups: list[list[int]] = []
     for document in by_length:
         group = groups[-1] if groups else None
-        if group and lengths[group[0]] * (len(group) + 1) <= WASTE * (sum(lengths[d] for d in group) + lengths[document]):
+        if group and lengths[group[0]] * (len(group) + 1) <= WASTE * (
+            sum(lengths[d] for d in group) + lengths[document]
+        ):
             group.append(document)
         else:
             groups.append([document])
@@ -109,10 +111,9 @@ def _attend_varlen(
     half = query.dtype if query.dtype in (torch.bfloat16, torch.float16) else torch.bfloat16
     q, k, v = (part[0].transpose(0, 1).contiguous().to(half) for part in (query, key, value))
     ends = ends.to(query.device)
-    out = varlen_attn(
-        q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped
-    )
-    return out[None].to(query.dtype)  # type: ignore[union-attr,index]
+    out = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
+    assert isinstance(out, Tensor)  # a tuple only when more is asked for
+    return out[None].to(query.dtype)
 
 
 def _no_mask(*_: Any, **__: Any) -> None:

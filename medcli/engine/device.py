@@ -12,9 +12,11 @@ from medcli.core.errors import DeviceError
 
 
 def pick(wanted: str) -> torch.device:
-    """"auto" takes the first GPU, else the CPU; raises DeviceError for a device this machine has not."""
+    """ "auto" takes the first GPU, else the CPU; raises DeviceError for a device this machine has not."""
     if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
     try:
         device = torch.device(wanted)
         torch.empty(1, device=device)
@@ -26,7 +28,7 @@ def pick(wanted: str) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products are done by the hardware; emulated ones are slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         able = torch.cpu.get_capabilities()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

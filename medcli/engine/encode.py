@@ -52,7 +52,9 @@ def encode_all(
 
 def encode(rendered: Sequence[Sequence[Segment]], tokenizer: Any) -> list[Example]:
     """Tokenise each rendered dialogue as a whole; a token is learnt when it begins inside a trained segment."""
-    tokens = tokenizer([plain(segments) for segments in rendered], add_special_tokens=False, return_offsets_mapping=True)
+    tokens = tokenizer(
+        [plain(segments) for segments in rendered], add_special_tokens=False, return_offsets_mapping=True
+    )
     return [
         Example(ids=numpy.array(ids, dtype=numpy.int32), trained=_trained(segments, offsets))
         for segments, ids, offsets in zip(rendered, tokens["input_ids"], tokens["offset_mapping"], strict=True)

@@ -19,13 +19,15 @@ TOKENS = 4096  # in one batch
 def perplexity(
     loaded: Loaded, conversations: Sequence[Conversation], report: Report, max_length: int = 4096
 ) -> tuple[float, int, list[float]]:
-    """exp of the mean negative log-likelihood of the answers' tokens, how many they are, and the mean of each dialogue."""
+    """exp of the mean negative log-likelihood of the answers' tokens, their number, and the mean of each dialogue."""
     losses = Losses()
     examples = Examples(
         encode_all(conversations, loaded.template, loaded.tokenizer, max_length=max_length, losses=losses)
     )
     if losses.too_long or losses.untrained:
-        report.note(f"perplexity: {losses.too_long} dialogues too long and {losses.untrained} without an answer left out")
+        report.note(
+            f"perplexity: {losses.too_long} dialogues too long and {losses.untrained} without an answer left out"
+        )
     if not len(examples):
         raise DataError("no answer to measure the perplexity of")
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))

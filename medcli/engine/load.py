@@ -81,7 +81,7 @@ def load(
 
 
 def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
-    """The template asked for, or the run's own, or the model's own; ModelError when there is none or it does not fit."""
+    """The template asked for, else the run's, else the model's own; ModelError when there is none or it does not fit."""
     if not tokenizer.is_fast:
         raise ModelError(f"{ref.base} has no fast tokenizer", hint="convert it to tokenizer.json with transformers")
     if wanted:
@@ -110,8 +110,16 @@ def _compiled(name: str, text: str, tokenizer: Any) -> ChatTemplate:
 def _marked_twin(tokenizer: Any) -> str:
     """One of our templates that renders as the model's own does: it says exactly what the assistant wrote."""
     probes = [
-        [Message(role="user", content="甲"), Message(role="assistant", content="乙"), Message(role="user", content="丙")],
-        [Message(role="system", content="丁"), Message(role="user", content="甲"), Message(role="assistant", content="乙")],
+        [
+            Message(role="user", content="甲"),
+            Message(role="assistant", content="乙"),
+            Message(role="user", content="丙"),
+        ],
+        [
+            Message(role="system", content="丁"),
+            Message(role="user", content="甲"),
+            Message(role="assistant", content="乙"),
+        ],
     ]
     own = _compiled("own", tokenizer.chat_template, tokenizer)
     for name in chat_template.shipped_names():
@@ -133,7 +141,7 @@ def _check_fit(template: ChatTemplate, tokenizer: Any, ref: ModelRef) -> None:
     for stop in template.stops:
         if len(tokenizer(stop, add_special_tokens=False)["input_ids"]) != 1:
             raise ModelError(
-                f"the chat template '{template.name}' does not fit {ref.base}: its stop word {stop} is not one token there",
+                f"the chat template '{template.name}' does not fit {ref.base}: its stop word {stop} is no single token",
                 hint="train again with --template, or use the model this template was saved with",
             )
 

@@ -73,7 +73,9 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
         if target != ALL and target not in layers:
             close = nearest(target, layers)
             said = f"did you mean '{close}'?\n" if close else ""
-            raise ModelError(f"--targets {target}: the model has no such layer", hint=f"{said}layers: {', '.join(sorted(layers))}")
+            raise ModelError(
+                f"--targets {target}: the model has no such layer", hint=f"{said}layers: {', '.join(sorted(layers))}"
+            )
 
 
 def _halve_frozen(model: nn.Module) -> None:

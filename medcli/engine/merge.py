@@ -21,7 +21,7 @@ GREEDY = Sampling(temperature=0.0, max_tokens=PROOF_TOKENS)
 
 
 def merge(ref: ModelRef, target: Path, prompts: Sequence[str], device: str, report: Report) -> dict[str, Any]:
-    """Write base + adapters as one model folder into `target`, reload it, and compare greedy answers with the adapter's.
+    """Write base + adapters as one model folder into `target`, reload it, and compare greedy answers with before.
 
     Sums are formed in float32 and stored in the base's own precision; when rounding to it changes an answer, float32 is
     kept instead. Raises ModelError when the answers still differ, or when an adapter cannot be merged.

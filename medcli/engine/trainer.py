@@ -145,7 +145,9 @@ def train(
         run.rewind(json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"])
     started = time.monotonic()
     head = head_in_loss(_causal_lm(loaded.model)) if settings.packing else contextlib.nullcontext()
-    hint = f"try --batch {max(1, settings.batch // 2)} --accumulate {settings.accumulate * 2}, or a smaller --max-length"
+    hint = (
+        f"try --batch {max(1, settings.batch // 2)} --accumulate {settings.accumulate * 2}, or a smaller --max-length"
+    )
     with head, _interrupts(watch), devices.out_of_memory_said(device, hint):
         trainer.train(resume_from_checkpoint=str(last) if last else None)
     return Outcome(
@@ -167,7 +169,7 @@ def steps_of(settings: TrainSettings, samples: int) -> int:
 
 
 def precision_of(settings: TrainSettings, device: torch.device) -> str:
-    """"fp32", "bf16" or "fp16"; raises ModelError for a precision that the device cannot train in."""
+    """ "fp32", "bf16" or "fp16"; raises ModelError for a precision that the device cannot train in."""
     if settings.precision == "auto":
         return "bf16" if devices.has_bf16(device) else "fp32"
     if settings.precision == "fp16" and device.type == "cpu":

@@ -116,9 +116,7 @@ def _answers(
             yield refused(raw, item, reason)
 
 
-def _read_candidates(
-    raw: RawFile, split: str, asked: Mapping[str, _Asked], splits: dict[str, str]
-) -> Iterator[Row]:
+def _read_candidates(raw: RawFile, split: str, asked: Mapping[str, _Asked], splits: dict[str, str]) -> Iterator[Row]:
     """Note the split of every question named; at 100 lines a question, only a change of id is looked up."""
     encoding = encoding_of(raw)
     names, delimiter = header_of(_first_line(raw, encoding))

@@ -23,11 +23,7 @@ _ROLES: dict[str, Role] = {
 def fits(peek: Peek) -> int:
     """Whether the first dialogue has from/value turns."""
     turns = peek.first("conversations")
-    return (
-        80
-        if isinstance(turns, list) and isinstance(turns[0], dict) and {"from", "value"} <= set(turns[0])
-        else 0
-    )
+    return 80 if isinstance(turns, list) and isinstance(turns[0], dict) and {"from", "value"} <= set(turns[0]) else 0
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Row]:

@@ -30,9 +30,7 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
     for raw in raw_files(source):
         encoding = encoding_of(raw)
         if format_of(raw, encoding) != "text":
-            yield from (
-                row_of(raw, item, lambda row, id: _of_column(row, id, column, options)) for item in items(raw)
-            )
+            yield from (row_of(raw, item, lambda row, id: _of_column(row, id, column, options)) for item in items(raw))
             continue
         found = _paragraphs(raw, encoding) if _has_paragraphs(raw, encoding) else text_lines(raw, encoding)
         for item in found:

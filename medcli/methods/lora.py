@@ -26,7 +26,9 @@ class Settings(TrainSettings):
     rank: int = setting(16, help="Rank of the update matrices.", minimum=1)
     alpha: int = setting(32, help="Scale of the update: alpha / rank.", minimum=1)
     dropout: float = setting(0.0, help="Dropout on the adapter's input.", minimum=0.0)
-    targets: tuple[str, ...] = setting(("all-linear",), help="Layers that get an adapter, by name, with commas between.")
+    targets: tuple[str, ...] = setting(
+        ("all-linear",), help="Layers that get an adapter, by name, with commas between."
+    )
     dora: bool = setting(False, help="Weight-decomposed adapters (DoRA): a little better, a third slower.")
     rslora: bool = setting(False, help="Scale by alpha / sqrt(rank): steadier at high ranks.")
     init: Literal["default", "pissa"] = setting("default", help="pissa starts from the weights' main directions.")

@@ -31,16 +31,10 @@ _TOLD_EVERY = 1000  # rows
 class BuildSettings:
     """How `med data build` reads and splits."""
 
-    name: str = setting(
-        "", help="Name of the built data set; as it is called, or the file's name, when not given."
-    )
+    name: str = setting("", help="Name of the built data set; as it is called, or the file's name, when not given.")
     importer: str = setting("", help="Importer to read with, instead of the one that fits best.")
-    valid: float = setting(
-        0.05, help="Share of questions for validation, where the source does not say.", minimum=0
-    )
-    test: float = setting(
-        0.05, help="Share of questions for testing, where the source does not say.", minimum=0
-    )
+    valid: float = setting(0.05, help="Share of questions for validation, where the source does not say.", minimum=0)
+    test: float = setting(0.05, help="Share of questions for testing, where the source does not say.", minimum=0)
     limit: int | None = setting(
         None, help="Read so many rows only (of each split, where the source decides it).", minimum=1
     )
@@ -74,15 +68,11 @@ def plan(target: str, settings: BuildSettings, *, raw: Path | None = None) -> Bu
             hint="their sum must be below 1",
         )
     found = find(target, raw, settings.name, settings.importer)
-    inputs = dict.fromkeys(
-        (path, path.name) for source in found.paths for path in packed_inputs(raw_files(source))
-    )
+    inputs = dict.fromkeys((path, path.name) for source in found.paths for path in packed_inputs(raw_files(source)))
     return BuildPlan(found=found, inputs=tuple(inputs), path=folder("data") / found.name)
 
 
-def build(
-    target: str, settings: BuildSettings, *, raw: Path | None = None, report: Report = _SILENT
-) -> DatasetFolder:
+def build(target: str, settings: BuildSettings, *, raw: Path | None = None, report: Report = _SILENT) -> DatasetFolder:
     """Build `data/<name>/` from a name, file or folder, or leave it when it is built from the same already.
 
     Raises DataError, UsageError or StorageError; then the old data set is still there whole.
@@ -143,9 +133,7 @@ def _limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
             return
 
 
-def _finish(
-    writer: Writer, planned: BuildPlan, settings: BuildSettings, hashes: dict[str, str], key: str
-) -> None:
+def _finish(writer: Writer, planned: BuildPlan, settings: BuildSettings, hashes: dict[str, str], key: str) -> None:
     """Check the account, fill splits that stayed empty, and write the manifest last."""
     found = planned.found
     if writer.kept == 0:
@@ -166,6 +154,7 @@ def _finish(
         "name": found.name,
         "kind": writer.kind,
         "importer": found.importer,
+        "licence": found.licence,
         "med": __version__,
         "key": key,
         "counts": counts,
@@ -173,8 +162,7 @@ def _finish(
         "files": {split: sha256_of(writer.path / f"{split}.jsonl") for split in SPLITS},
         "settings": _settings_table(settings),
         "inputs": [
-            {"file": name, "sha256": hashes[name], "rows": writer.rows_from(name)}
-            for _, name in planned.inputs
+            {"file": name, "sha256": hashes[name], "rows": writer.rows_from(name)} for _, name in planned.inputs
         ],
     }
     _write_manifest(writer.path / MANIFEST, table)
@@ -201,14 +189,13 @@ def _hashes(planned: BuildPlan, report: Report) -> Iterator[tuple[str, str]]:
 
 def _key(found: Found, settings: BuildSettings, hashes: dict[str, str]) -> str:
     """What the outcome depends on; equal keys mean equal files."""
-    columns = [
-        f"{part}={column}" for table in (found.columns, found.tags) for part, column in sorted(table.items())
-    ]
+    columns = [f"{part}={column}" for table in (found.columns, found.tags) for part, column in sorted(table.items())]
     inputs = [f"{name}={digest}" for name, digest in hashes.items()]
     parts = [
         __version__,
         found.name,
         found.importer,
+        found.licence,
         *GATES,
         str(_settings_table(settings)),
         *columns,
@@ -222,8 +209,7 @@ def _is_unchanged(dataset: DatasetFolder, key: str) -> bool:
     if not (dataset.path / MANIFEST).is_file() or dataset.manifest.get("key") != key:
         return False
     return all(
-        dataset.file(split).is_file() and sha256_of(dataset.file(split)) == dataset.sha256(split)
-        for split in SPLITS
+        dataset.file(split).is_file() and sha256_of(dataset.file(split)) == dataset.sha256(split) for split in SPLITS
     )
 
 

@@ -158,11 +158,7 @@ def _read(path: Path) -> list[Message]:
         raise DataError(f"{path}: not a text in UTF-8", hint=_SHAPE) from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}: {error.msg}", hint=_SHAPE) from error
-    if (
-        not isinstance(content, dict)
-        or list(content) != ["messages"]
-        or not isinstance(content["messages"], list)
-    ):
+    if not isinstance(content, dict) or list(content) != ["messages"] or not isinstance(content["messages"], list):
         raise DataError(f"{path}:1: not a saved dialogue", hint=_SHAPE)
     return _checked(content["messages"], path, text)
 

@@ -137,9 +137,7 @@ def results_file(model: str, dataset: str, split: str) -> Path:
 def measured(answers: Sequence[Answer]) -> dict[str, Sequence[float]]:
     """One value from 0 to 1 per metric and answer."""
     return {
-        name: column
-        for metric in generation.METRICS
-        for name, column in METRICS.get(metric).scores(answers).items()
+        name: column for metric in generation.METRICS for name, column in METRICS.get(metric).scores(answers).items()
     }
 
 

@@ -12,6 +12,7 @@ from medcli.core.errors import DataError, UnknownNameError, UsageError, nearest
 from medcli.core.known_datasets import KnownDataset, known_datasets
 from medcli.core.peek import Peek, look
 from medcli.core.raw import raw_files
+from medcli.core.resources import templates
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
 
@@ -28,6 +29,7 @@ class Found:
     columns: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     entry: Entry | None = None
+    licence: str = "unknown"
 
 
 def find(target: str, raw: Path | None, name: str, importer: str) -> Found:
@@ -132,6 +134,8 @@ def _check_columns(entry: Entry, path: Path) -> None:
 
 
 def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -> Found:
+    if raw is None and known.shipped:
+        raw = templates() / known.shipped
     if raw is None:
         raise UsageError(
             f"where are the files of {known.name}? Downloads come with a later version of med",
@@ -147,7 +151,12 @@ def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -
                 f"{raw} holds no file of {known.name}: looked for {', '.join(known.files)}",
                 hint=f"there is {names}; name the file itself with --raw FILE",
             )
-    return Found(name=_checked_name(name or known.name), paths=paths, importer=importer or known.importer)
+    return Found(
+        name=_checked_name(name or known.name),
+        paths=paths,
+        importer=importer or known.importer,
+        licence=known.licence,
+    )
 
 
 def _path(target: str, raw: Path | None) -> Path:
@@ -169,14 +178,11 @@ def _path(target: str, raw: Path | None) -> Path:
 def _no_importer(peek: Peek) -> DataError:
     if peek.fault:
         return DataError(f"{peek.file}: not one of the first rows can be read; {peek.fault}")
-    there = (
-        f"its columns are {', '.join(filter(None, peek.columns))}" if peek.columns else f"it is {peek.format}"
-    )
+    there = f"its columns are {', '.join(filter(None, peek.columns))}" if peek.columns else f"it is {peek.format}"
     lines = [f"{name}: {IMPORTERS.get(name).HELP}" for name in IMPORTERS.names()]
     return DataError(
         f"{peek.file}: no importer fits; {there}",
-        hint="rename the columns, or name them in a dataset_info.json; what is understood:\n"
-        + "\n".join(lines),
+        hint="rename the columns, or name them in a dataset_info.json; what is understood:\n" + "\n".join(lines),
     )
 
 

@@ -53,7 +53,7 @@ def write(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
 
 def _data_row(source: DatasetFolder) -> dict[str, Any]:
     manifest = source.manifest
-    return {"name": source.name, "licence": manifest.get("licence", "unknown"), "counts": manifest["counts"]}
+    return {"name": source.name, "licence": manifest["licence"], "counts": manifest["counts"]}
 
 
 def _running_mean(values: Sequence[float], weight: float = 0.9) -> list[float]:

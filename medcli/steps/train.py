@@ -164,9 +164,7 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
 def _newest_unfinished(method: str) -> RunFolder:
     runs = [run_folder.named(name) for name in model_ref.run_names()]
     open_runs = [
-        run
-        for run in runs
-        if (table := run.table()["run"])["method"] == method and table["status"] != "finished"
+        run for run in runs if (table := run.table()["run"])["method"] == method and table["status"] != "finished"
     ]
     if not open_runs:
         raise UsageError("no run is waiting to be resumed", hint="name one with --run")

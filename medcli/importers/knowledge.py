@@ -1,0 +1,32 @@
+"""A table of diseases in TOML, such as the one that comes with `med`: every fact asked for in many ways."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from medcli.core.knowledge import ANSWER, Fact, facts, questions
+from medcli.core.peek import Peek
+from medcli.core.raw_rows import ReadOptions, single_turn
+from medcli.core.record import Row
+
+HELP = "a table of diseases in TOML ([[disease]] name, symptoms, department, tests, treatment, drugs, cautions)"
+PHRASINGS = 12  # per fact, to train on; one each for valid and test is never trained on
+
+
+def fits(peek: Peek) -> int:
+    """Whether it is a table in TOML."""
+    return 90 if peek.file.endswith(".toml") else 0
+
+
+def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+    """A question in each of many phrasings for every fact, held-out phrasings first."""
+    for index, fact in enumerate(facts(source)):
+        valid, test = questions(fact, 2, held_out=True)
+        yield _row(source, fact, valid, f"{index}-valid", "valid", options.source)
+        yield _row(source, fact, test, f"{index}-test", "test", options.source)
+        for number, question in enumerate(questions(fact, PHRASINGS)):
+            yield _row(source, fact, question, f"{index}-{number}", "train", options.source)
+
+
+def _row(path: Path, fact: Fact, question: str, id: str, split: str, source: str) -> Row:
+    record = single_turn(id, source, question, fact.say(ANSWER), {})
+    return Row(file=path.name, line=fact.line, record=record, split=split, text=question)

@@ -1,0 +1,139 @@
+"""The main job, end to end, on what ships with `med`: data, base model, LoRA, judgement, merge, an answer."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medcli.core import run_folder
+from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.model_ref import TINY, ModelRef, resolve
+from medcli.core.record import Conversation, Message
+from medcli.core.report import Report
+from medcli.core.score import Score
+from medcli.core.settings import Layers, Resolved, setting
+from medcli.core.settings import resolve as resolve_settings
+from medcli.core.speaker import Sampling
+from medcli.core.train_settings import TrainSettings
+from medcli.steps import build_data, evaluate, merge, train
+
+DATASET = "knowledge"
+LONGEST_ANSWER = 80  # tokens; the table's longest answer has fewer
+# A rank and a rate for learning 504 facts in a minute; for a real model start from the defaults.
+LORA = {
+    "rank": 32,
+    "alpha": 64,
+    "learning_rate": 5e-3,
+    "schedule": "linear",
+    "warmup": 0.05,
+    "epochs": 3.0,
+    "batch": 32,
+    "max_length": 256,
+    "keep_checkpoints": 1,
+    "valid_limit": 100,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `med quickstart` can be told."""
+
+    limit: int | None = setting(None, help="Ask only so many questions before and after, not all 504.", minimum=1)
+    seed: int = setting(42, help="Seed of the run.", minimum=0)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tour:
+    """What the tour found: seconds of each part, the share of exact answers before and after, an answer."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    before: Score | None = None
+    after: Score | None = None
+    run: Path = Path()
+    merged: Path = Path()
+    question: str = ""
+    answer: str = ""
+    peak_gib: float = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure the seconds of a part."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - started
+
+
+def quickstart(settings: Settings, report: Report, watch: Callable[[str], None] = lambda line: None) -> Tour:
+    """Take the whole tour in this project's `data/` and `runs/`; `watch` hears what each part found."""
+    tour = Tour()
+    with tour.part("data"):
+        data = build_data.build(DATASET, build_data.BuildSettings(), report=report)
+    counts = data.manifest["counts"]
+    watch(f"data      {counts['train']:,} questions to learn from, {counts['test']:,} in phrasings never trained on")
+    with tour.part("base model"):
+        _make_base(report)
+    with tour.part("exam of the base"):
+        tour.before = _exam(TINY, settings, report)
+    watch(f"base      {_percent(tour.before)} exact answers")
+    with tour.part("LoRA"):
+        run = _train(settings, report)
+    tour.run = run.path
+    with tour.part("exam of the run"):
+        tour.after = _exam(str(run.path), settings, report)
+    watch(f"LoRA      {_percent(tour.after)} exact answers")
+    with tour.part("merge"):
+        tour.merged = merge.merge(str(run.path), merge.Settings(), report).path
+    watch(f"merge     {tour.merged}: greedy answers equal to the adapter's")
+    with tour.part("one answer"):
+        tour.question, tour.answer = _ask(tour.merged, data, report)
+    tour.peak_gib = _peak_gib()
+    return tour
+
+
+def _make_base(report: Report) -> None:
+    from medcli.engine import tiny
+
+    tiny.ensure(report)
+
+
+def _exam(model: str, settings: Settings, report: Report) -> Score:
+    """The share of exactly right answers on phrasings never trained on."""
+    asked = evaluate.Settings(dataset=DATASET, split="test", limit=settings.limit, max_tokens=LONGEST_ANSWER)
+    scores = evaluate.evaluate(model, asked, report).scores
+    return next(score for score in scores if score.metric == "exact")
+
+
+def _train(settings: Settings, report: Report) -> run_folder.RunFolder:
+    flags = {**LORA, "dataset": (DATASET,), "run": run_folder.free_name("quickstart"), "seed": settings.seed}
+    method = train.METHODS.get("lora")
+    resolved: Resolved[TrainSettings] = resolve_settings(method.Settings, "train.lora", Layers(flags=flags))
+    run = train.new_run("lora", resolved.values)
+    with run.held():
+        outcome = train.carry_out(train.prepare("lora", resolved, report), run, report)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return run
+
+
+def _ask(model: Path, data: DatasetFolder, report: Report) -> tuple[str, str]:
+    from medcli.engine.speaker import open_speaker
+
+    record = next(iter(data.records("test")))
+    assert isinstance(record, Conversation)
+    question = record.messages[0].content
+    reference: ModelRef = resolve(str(model))
+    speaker = open_speaker(reference, device="auto", report=report)
+    asked = [Message(role="user", content=question)]
+    return question, "".join(speaker.reply(asked, Sampling(max_tokens=LONGEST_ANSWER)))
+
+
+def _peak_gib() -> float:
+    """The most memory this process held, from the kernel's own account."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _percent(score: Score) -> str:
+    return f"{score.value:.1%} ({score.low:.1%} – {score.high:.1%}, n = {score.count})"
