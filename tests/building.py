@@ -32,9 +32,7 @@ def rows(dataset, stem):
 
 def alpaca(path, count, start=0):
     text = "".join(
-        json.dumps(
-            {"instruction": f"问题{n}：血压高怎么办？", "input": "", "output": f"答{n}"}, ensure_ascii=False
-        )
+        json.dumps({"instruction": f"问题{n}：血压高怎么办？", "input": "", "output": f"答{n}"}, ensure_ascii=False)
         + "\n"
         for n in range(start, start + count)
     )

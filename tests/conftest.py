@@ -54,6 +54,14 @@ def med(project, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory):
+    """The folder of a tiny model, made once."""
+    from tests import tiny_model
+
+    return tiny_model.write(tmp_path_factory.mktemp("tiny"))
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Only this machine may be reached."""

@@ -1,6 +1,7 @@
 """Lay low-rank adapters over a model, and save them."""
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,8 +52,10 @@ def lay_over(
 
 def save(loaded: Loaded, target: Path) -> None:
     """Write the adapter and the tokenizer, whole or not at all."""
-    with folder_aside(target) as aside:
-        first = target.with_name("adapter_before_training")
+    first = target.with_name("adapter_before_training")
+    with folder_aside(target) as aside, warnings.catch_warnings():
+        # peft warns of the very thing that the conversion mends.
+        warnings.filterwarnings("ignore", message="PiSSA changes the base weights")
         conversion = {"path_initial_model_for_weight_conversion": str(first)} if first.is_dir() else {}
         loaded.model.save_pretrained(str(aside), save_embedding_layers=False, **conversion)
         loaded.tokenizer.save_pretrained(aside)

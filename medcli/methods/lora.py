@@ -41,18 +41,13 @@ class Settings(TrainSettings):
             raise UsageError("--targets lm_head: the fast loss reads the head's own weight", hint="add --no-packing")
 
 
-def train(
-    loaded: "Loaded", data: "Examples", valid: "Examples | None", settings: Settings, run: RunFolder, report: Report
-) -> "Outcome":
-    """Lay new adapters over the model, train them, and save them to `run.adapter`.
-
-    Raises ModelError when no layer bears a target's name, and what `engine.trainer.train` raises.
-    """
+def prepare(loaded: "Loaded", settings: Settings) -> "Loaded":
+    """The model with new adapters, the only thing that learns; ModelError when no layer bears a target's name."""
     from medcli.engine import lora, trainer
 
-    device = loaded.device
-    half = trainer.precision_of(settings, device) == "bf16" and not settings.dora  # DoRA needs the weights' exact norms
-    adapted = lora.lay_over(
+    # DoRA needs the frozen weights' exact norms.
+    half = trainer.precision_of(settings, loaded.device) == "bf16" and not settings.dora
+    return lora.lay_over(
         loaded,
         rank=settings.rank,
         alpha=settings.alpha,
@@ -63,6 +58,14 @@ def train(
         init=settings.init,
         half=half,
     )
+
+
+def train(
+    adapted: "Loaded", data: "Examples", valid: "Examples | None", settings: Settings, run: RunFolder, report: Report
+) -> "Outcome":
+    """Train what `prepare` laid over the model, and save it to `run.adapter` unless a person stopped the run."""
+    from medcli.engine import lora, trainer
+
     if settings.init == "pissa":
         lora.keep_first(adapted, run.adapter)
     outcome = trainer.train(adapted, data, valid, settings, run, report)

@@ -27,7 +27,7 @@ LORA = {
     "learning_rate": 5e-3,
     "schedule": "linear",
     "warmup": 0.05,
-    "epochs": 3.0,
+    "epochs": 2.0,
     "batch": 32,
     "max_length": 256,
     "keep_checkpoints": 1,

@@ -55,8 +55,10 @@ class Prepared:
         """The plan in figures."""
         model = self.loaded.model
         share = self.data.trained_tokens / max(self.data.tokens, 1)
+        learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         return [
-            ("base model", f"{self.ref.base} ({model.num_parameters():,} parameters)"),
+            ("base model", self.ref.base),
+            ("parameters", f"{model.num_parameters():,}, of which {learns:,} learn"),
             ("chat template", self.loaded.template.name),
             ("samples", len(self.data)),
             ("tokens an epoch", self.data.tokens),
@@ -121,6 +123,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     if settings.packing:
         agreement.check(loaded, [data[index] for index in range(min(_CHECKED, len(data)))])
     valid, _ = _encoded(loaded, sources, "valid", settings.valid_limit, settings, report)
+    loaded = method.prepare(loaded, settings)
     first = next(iter(sources[0].records("train", 1)))
     assert isinstance(first, Conversation)
     return Prepared(

@@ -18,9 +18,7 @@ class SlowSpeaker:
         if "哑" in question:
             sys.stderr.write("(silent)")
             time.sleep(30)
-        answer = (
-            f"[{len(messages)}] 关于“{question}”：建议多喝水，注意休息，必要时就医。(seed {sampling.seed})"
-        )
+        answer = f"[{len(messages)}] 关于“{question}”：建议多喝水，注意休息，必要时就医。(seed {sampling.seed})"
         for character in answer:
             yield character
             time.sleep(0.3 if "慢" in question else 0.002)

@@ -140,9 +140,7 @@ def test_array_is_read_with_line_numbers(tmp_path, indent):
 
 
 def test_broken_array_element_costs_only_itself(tmp_path):
-    path = write(
-        tmp_path / "a.json", '[\n  {"a": 1},\n  {"a": oops},\n  {"a": "x"},\n  {"a": "open},\n  {"a": 5}\n]\n'
-    )
+    path = write(tmp_path / "a.json", '[\n  {"a": 1},\n  {"a": oops},\n  {"a": "x"},\n  {"a": "open},\n  {"a": 5}\n]\n')
     found = read(path)
     assert [(item.line, item.value) for item in found if not item.reason] == [
         (2, {"a": 1}),
@@ -233,11 +231,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path, kind):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    rows=st.lists(
-        st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=30)), min_size=1, max_size=6
-    )
-)
+@given(rows=st.lists(st.dictionaries(st.text(min_size=1, max_size=5), st.text(max_size=30)), min_size=1, max_size=6))
 def test_any_json_is_read_back(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("json")
     path = write(folder / "a.json", json.dumps(rows, indent=1))

@@ -74,9 +74,7 @@ def test_cmedqa_without_candidates_leaves_the_split_open():
 
 def test_cmedqa_reads_the_zip_archives_as_they_are_published(tmp_path):
     for name in ("question.csv", "answer.csv", "dev_candidates.txt", "test_candidates.txt"):
-        with zipfile.ZipFile(
-            tmp_path / f"{name.partition('.')[0]}.zip", "w", zipfile.ZIP_DEFLATED
-        ) as archive:
+        with zipfile.ZipFile(tmp_path / f"{name.partition('.')[0]}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.write(RAW / "cmedqa2" / name, name)
             archive.writestr(f"__MACOSX/._{name}", b"\0\5\x16\7")
     rows = rows_of(tmp_path)
@@ -157,10 +155,7 @@ def test_text_lines_and_paragraphs():
 
 
 def test_preference_shapes_agree():
-    shapes = [
-        rows_of(RAW / f"preference/{name}")[0].record
-        for name in ("dpo.jsonl", "reward.json", "messages.jsonl")
-    ]
+    shapes = [rows_of(RAW / f"preference/{name}")[0].record for name in ("dpo.jsonl", "reward.json", "messages.jsonl")]
     assert len({(record.prompt, record.chosen) for record in shapes}) == 1
 
 
@@ -202,7 +197,5 @@ def test_real_candidates_of_unknown_questions_are_counted(tmp_path):
     for name in ("question.csv", "answer.csv"):
         (tmp_path / name).symlink_to(shared(f"cepilepsyqa/{name}"))
     (tmp_path / "dev_candidates.zip").symlink_to(archive)
-    rows = Counter(
-        (row.reason, row.split) for row in IMPORTERS.get("cmedqa").read(tmp_path, ReadOptions(source="x"))
-    )
+    rows = Counter((row.reason, row.split) for row in IMPORTERS.get("cmedqa").read(tmp_path, ReadOptions(source="x")))
     assert rows == {("candidate of a question that is not there", ""): 400_000, ("", "train"): 4900}

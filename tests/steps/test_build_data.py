@@ -103,9 +103,7 @@ def test_empty_output_and_broken_line_are_refused_with_their_lines(project, tmp_
     path.write_text("\n".join(lines), "utf-8")
     dataset = made(path)
     check_account(dataset)
-    assert [
-        (row["line"], row["file"], row["reason"].partition(": ")[0]) for row in rows(dataset, "refused")
-    ] == [
+    assert [(row["line"], row["file"], row["reason"].partition(": ")[0]) for row in rows(dataset, "refused")] == [
         (5, "a.jsonl", "broken JSON"),
         (10, "a.jsonl", "empty answer"),
     ]
@@ -134,9 +132,7 @@ def test_split_depends_on_the_question_only(project, tmp_path):
     where = {question_of(r): split for split in SPLITS for r in large.records(split)}
     assert all(where[question_of(r)] == split for split in SPLITS for r in small.records(split))
     assert 60 < large.count("valid") < 120
-    assert made(tmp_path / "a.json", name="other", seed=7, valid=0.1, test=0.1).sha256(
-        "test"
-    ) != small.sha256("test")
+    assert made(tmp_path / "a.json", name="other", seed=7, valid=0.1, test=0.1).sha256("test") != small.sha256("test")
 
 
 def test_answers_of_one_question_stay_together(project, tmp_path):
@@ -211,9 +207,7 @@ def test_dataset_info_names_a_folder_and_sharegpt(project):
 
 
 def test_dataset_info_wrong_column(project):
-    register(
-        project, mine={"file_name": "a.json", "columns": {"prompt": "instruktion", "response": "output"}}
-    )
+    register(project, mine={"file_name": "a.json", "columns": {"prompt": "instruktion", "response": "output"}})
     alpaca(project / "a.json", 3)
     with pytest.raises(DataError, match="names the column 'instruktion'") as error:
         made("mine")
@@ -246,9 +240,7 @@ def test_dataset_info_precedence(project):
         made("script")
 
 
-@pytest.mark.parametrize(
-    "text", ["{", "[]", '{"x": 3}', '{"x": {}}', '{"x": {"file_name": "a", "columns": 3}}']
-)
+@pytest.mark.parametrize("text", ["{", "[]", '{"x": 3}', '{"x": {}}', '{"x": {"file_name": "a", "columns": 3}}'])
 def test_dataset_info_broken(project, text):
     (project / "dataset_info.json").write_text(text, "utf-8")
     with pytest.raises(MedError):

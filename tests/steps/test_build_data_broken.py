@@ -152,8 +152,7 @@ def test_memory_does_not_grow_with_the_file(project, tmp_path):
         text = "血压高怎么办？" * 20
         with path.open("w", encoding="utf-8") as file:
             file.writelines(
-                json.dumps({"question": f"{n}{text}", "answer": text}, ensure_ascii=False) + "\n"
-                for n in range(count)
+                json.dumps({"question": f"{n}{text}", "answer": text}, ensure_ascii=False) + "\n" for n in range(count)
             )
         return path
 

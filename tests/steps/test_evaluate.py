@@ -26,9 +26,7 @@ class Notes(Silent):
 
 
 def run(speaker=None, report=None, **settings):
-    return evaluate(
-        "tiny", Settings(dataset="facts", **settings), report or Silent(), speaker or FakeSpeaker()
-    )
+    return evaluate("tiny", Settings(dataset="facts", **settings), report or Silent(), speaker or FakeSpeaker())
 
 
 def test_a_perfect_model_scores_1_everywhere(project):
