@@ -21,43 +21,80 @@ WASTE = 1.25  # a rectangle may hold this many times its real tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Rectangle:
-    """Documents `count` x `length` wide; `gather` are row positions, `keep` where real tokens lie in the rectangle."""
+class Layout:
+    """How a row lies in rectangles of documents of like length.
 
-    count: int
-    length: int
-    gather: Tensor
-    keep: Tensor | None
+    `shapes` are (documents, length) of each rectangle, one after the other in a flat array; `spread` is the row position
+    of each flat one (the last token of a document again and again past its end), `back` the flat position of each token
+    of the row, and `filler` the flat positions that hold no token of their own.
+    """
+
+    shapes: tuple[tuple[int, int], ...]
+    spread: Tensor
+    back: Tensor
+    filler: Tensor
 
 
-@lru_cache(maxsize=64)
-def rectangles(lengths: tuple[int, ...]) -> tuple[list[Rectangle], Tensor]:
-    """Cut a row into rectangles of documents of like length; also the order that puts the tokens back."""
+@lru_cache(maxsize=16)
+def layout(lengths: tuple[int, ...]) -> Layout:
+    """Cut a row of documents into rectangles that hold at most WASTE times their real tokens."""
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
-    by_length = sorted(range(len(lengths)), key=lambda document: -lengths[document])
+    shapes, spread, back, filler = [], [], torch.empty(starts[-1], dtype=torch.long), []
+    flat = 0
+    for group in _groups(lengths):
+        longest = lengths[group[0]]
+        shapes.append((len(group), longest))
+        for document in group:
+            start, length = starts[document], lengths[document]
+            spread.append(start + torch.arange(longest).clamp(max=length - 1))
+            back[start : start + length] = torch.arange(flat, flat + length)
+            filler.append(torch.arange(flat + length, flat + longest))
+            flat += longest
+    return Layout(tuple(shapes), torch.cat(spread), back, torch.cat(filler))
+
+
+def _groups(lengths: tuple[int, ...]) -> list[list[int]]:
+    """Documents of like length, longest first."""
     groups: list[list[int]] = []
-    for document in by_length:
-        group = groups[-1] if groups else None
-        if group and lengths[group[0]] * (len(group) + 1) <= WASTE * (
-            sum(lengths[d] for d in group) + lengths[document]
-        ):
-            group.append(document)
+    tokens = 0
+    for document in sorted(range(len(lengths)), key=lambda document: -lengths[document]):
+        longest = lengths[groups[-1][0]] if groups else 0
+        if groups and longest * (len(groups[-1]) + 1) <= WASTE * (tokens + lengths[document]):
+            groups[-1].append(document)
+            tokens += lengths[document]
         else:
             groups.append([document])
-    shapes = [_rectangle([(starts[d], lengths[d]) for d in group]) for group in groups]
-    order = torch.cat([torch.arange(starts[d], starts[d] + lengths[d]) for d in by_length])
-    return shapes, torch.argsort(order)
+            tokens = lengths[document]
+    return groups
 
 
-def _rectangle(documents: list[tuple[int, int]]) -> Rectangle:
-    longest = documents[0][1]
-    gather = torch.cat([start + torch.arange(longest).clamp(max=length - 1) for start, length in documents])
-    if all(length == longest for _, length in documents):
-        return Rectangle(len(documents), longest, gather, None)
-    keep = torch.cat([index * longest + torch.arange(length) for index, (_, length) in enumerate(documents)])
-    return Rectangle(len(documents), longest, gather, keep)
+class _Spread(torch.autograd.Function):
+    """Row -> rectangles. Fillers get no gradient, so the way back is a plain look-up, not a sum by index."""
+
+    @staticmethod
+    def forward(ctx: Any, row: Tensor, plan: Layout) -> Tensor:
+        ctx.plan = plan
+        return row.index_select(0, plan.spread)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.plan.back), None
+
+
+class _Collect(torch.autograd.Function):
+    """Rectangles -> row."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, plan: Layout) -> Tensor:
+        ctx.plan = plan
+        return flat.index_select(0, plan.back)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        spread = gradient.index_select(0, ctx.plan.spread)
+        return spread.index_fill_(0, ctx.plan.filler, 0.0), None
 
 
 def attend(
@@ -80,27 +117,26 @@ def attend(
     grouped = query.shape[1] != key.shape[1]
     if query.is_cuda:
         return _attend_varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, grouped), None
-    lengths = tuple(cu_seq_lens_q.diff().tolist())
-    shapes, back = rectangles(lengths)
+    plan = layout(tuple(cu_seq_lens_q.diff().tolist()))
     # The CPU's bfloat16 backward of attention is slow: +19 % tokens a second on a 10 M model with float32 here.
-    parts = [part[0].transpose(0, 1).float() for part in (query, key, value)]
     with torch.autocast("cpu", enabled=False):
-        pieces = [_attend_rectangle(parts, shape, scaling, dropout, grouped) for shape in shapes]
-    row = torch.cat(pieces).index_select(0, back)
+        parts = [_Spread.apply(part[0].transpose(0, 1).float(), plan) for part in (query, key, value)]  # type: ignore[no-untyped-call]
+        sizes = [count * length for count, length in plan.shapes]
+        pieces = [
+            _attend_rectangle(three, shape, scaling, dropout, grouped)
+            for *three, shape in zip(*(part.split(sizes) for part in parts), plan.shapes, strict=True)
+        ]
+        row: Tensor = _Collect.apply(torch.cat(pieces), plan)  # type: ignore[no-untyped-call]
     return row[None].to(query.dtype), None
 
 
 def _attend_rectangle(
-    parts: list[Tensor], shape: Rectangle, scaling: float | None, dropout: float, grouped: bool
+    three: list[Tensor], shape: tuple[int, int], scaling: float | None, dropout: float, grouped: bool
 ) -> Tensor:
-    """[tokens, heads, width] three times -> the rectangle's real tokens, [real tokens, heads, width]."""
-    q, k, v = (
-        part.index_select(0, shape.gather).view(shape.count, shape.length, *part.shape[1:]).transpose(1, 2)
-        for part in parts
-    )
+    """Query, key and value, each [documents * length, heads, width] -> the same shape with the query's heads."""
+    q, k, v = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in three)
     out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
-    flat = out.transpose(1, 2).reshape(shape.count * shape.length, *out.shape[1::2])
-    return flat if shape.keep is None else flat.index_select(0, shape.keep)
+    return out.transpose(1, 2).flatten(0, 1)
 
 
 def _attend_varlen(

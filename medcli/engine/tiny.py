@@ -68,9 +68,7 @@ def _make(target: Path, report: Report) -> None:
     facts = knowledge.facts(knowledge.table_path())
     # Each text says its fact twice, in two forms: from the second a small model learns to look back and repeat, and
     # only then does it later take from a question what the question is about.
-    texts = [
-        fact.say(one) + fact.say(other) for fact in facts for one, other in permutations(knowledge.SENTENCES, 2)
-    ]
+    texts = [fact.say(one) + fact.say(other) for fact in facts for one, other in permutations(knowledge.SENTENCES, 2)]
     asked = [question for fact in facts for question in knowledge.questions(fact, 2, seed=SEED)]
     tokenizer = make_tokenizer([*texts, *asked])
     with torch.random.fork_rng(devices=[]):

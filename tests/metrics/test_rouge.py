@@ -68,9 +68,7 @@ def test_equals_rouge_chinese_on_random_pairs(between):
             assert rouge(text, reference) == pytest.approx(oracle(text, reference), abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("text", "reference"), [("", ""), ("", "头痛"), ("头痛", ""), (" \n", "头痛"), ("\n", "\t")]
-)
+@pytest.mark.parametrize(("text", "reference"), [("", ""), ("", "头痛"), ("头痛", ""), (" \n", "头痛"), ("\n", "\t")])
 def test_empty_text_scores_0(text, reference):
     assert set(rouge(text, reference).values()) == {0.0}
 
