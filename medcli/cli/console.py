@@ -87,11 +87,11 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     Console(highlight=False).print(table)
 
 
-def show_segments(pieces: Sequence[tuple[str, bool]]) -> None:
-    """Print rendered text on stderr, what is trained in green, the rest dim."""
-    if _quiet:
+def show_segments(pieces: Sequence[tuple[str, bool]], *, result: bool = False) -> None:
+    """Print rendered text, what is trained in green, the rest dim; on stderr unless it is the result."""
+    if _quiet and not result:
         return
-    console = _err()
+    console = _out() if result else _err()
     text = Text()
     for piece, trained in pieces:
         if console.is_terminal:

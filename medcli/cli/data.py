@@ -13,7 +13,7 @@ from medcli.core.known_datasets import known_datasets
 from medcli.core.record import to_row
 from medcli.steps import build_data
 from medcli.steps.data_stats import SplitStats, stats
-from medcli.steps.show_data import parts_of, record_at
+from medcli.steps.show_data import parts_of, record_at, segments_of
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False, help="Build, list and look at data sets.")
 
@@ -67,9 +67,16 @@ def show(
     name: Annotated[str, typer.Argument(help="A built data set.")],
     number: Annotated[int, typer.Argument(metavar="N", min=1, help="Which record, counted from 1.")] = 1,
     split: Split = "train",
+    tokens: Annotated[str, typer.Option("--tokens", metavar="MODEL", help="Show it as this model sees it.")] = "",
     json: Json = False,
 ) -> None:
     record = record_at(open_dataset(name), split, number)
+    if tokens:
+        with console.watching() as report:
+            segments, count, learnt = segments_of(record, tokens, report)
+        console.show_segments([(segment.text, segment.trained) for segment in segments], result=True)
+        console.say(f"{count:,} tokens, of which {learnt:,} are learnt (green, or in ⟦ ⟧)")
+        return
     if json:
         console.show_json(to_row(record))
         return

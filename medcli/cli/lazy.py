@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from medcli import __version__
 from medcli.cli import help as plain_help
 from medcli.cli.table import TABLE
+from medcli.core.settings import environment, project_table
 
 
 class LazyGroup(TyperGroup):
@@ -45,4 +46,7 @@ def _version(wanted: bool) -> None:
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
-    return None
+    if environment() or project_table():
+        from medcli.cli.options import check_names
+
+        check_names()

@@ -35,8 +35,9 @@ _SECTIONS = {
     "quickstart": ("quickstart", "Settings"),
 }
 
+_METAVARS = {int: "N", float: "X", tuple[str, ...]: "A,B,…"}
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Answer every question with yes.")]
 Plan = Annotated[bool, typer.Option("--plan", help="Print what would be done, with every setting's origin, and stop.")]
 
 
@@ -63,14 +64,18 @@ def takes(settings: type) -> Callable[[Command], Command]:
 def settle(
     settings: type[T], section: str, flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
 ) -> Resolved[T]:
-    """Resolve `settings` from flags, environment, `med.toml` and a recipe; a name nobody knows is an error."""
+    """Resolve `settings` from flags, environment, `med.toml` and a recipe."""
     layers = Layers(flags=flags, environment=environment(), project=project_table(), recipe=recipe or {})
-    mine = set(variables_of(settings, section))
-    if layers.project or set(layers.environment) - mine - set(GLOBAL_VARIABLES):
-        every = _every_section()
-        check_environment(layers.environment, [name for key, cls in every.items() for name in variables_of(cls, key)])
-        check_sections(layers.project, every)
     return resolve(settings, section, layers)
+
+
+def check_names() -> None:
+    """Refuse MED_* variables and med.toml tables that nobody knows: a typing error there must not pass in silence."""
+    variables, project = set(environment()) - set(GLOBAL_VARIABLES), project_table()
+    if variables or project:
+        every = _every_section()
+        check_environment(variables, [name for key, cls in every.items() for name in variables_of(cls, key)])
+        check_sections(project, every)
 
 
 def _every_section() -> dict[str, type]:
@@ -87,12 +92,12 @@ def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
     inner = _without_none(kind)
     switch = inner is bool
     choices = [str(choice) for choice in get_args(inner)] if get_origin(inner) is Literal else []
-    typed = bool if switch else inner if inner in (int, float) else str
+    typed = bool if switch else str  # `settle` converts, and says what is wrong in our words
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
         help=f"{item.metadata['help']}{_default(item.default)}",
         show_default=False,
-        metavar="|".join(choices) or None,
+        metavar="|".join(choices) or _METAVARS.get(inner, "TEXT"),
     )
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[typed | None, option]

@@ -24,9 +24,9 @@ WASTE = 1.25  # a rectangle may hold this many times its real tokens
 class Layout:
     """How a row lies in rectangles of documents of like length.
 
-    `shapes` are (documents, length) of each rectangle, one after the other in a flat array; `spread` is the row position
-    of each flat one (the last token of a document again and again past its end), `back` the flat position of each token
-    of the row, and `filler` the flat positions that hold no token of their own.
+    `shapes` are (documents, length) of each rectangle, one after the other in a flat array; `spread` is the row's
+    position of each flat one (a document's last token again and again past its end), `back` the flat position of each
+    token of the row, and `filler` the flat positions that hold no token of their own.
     """
 
     shapes: tuple[tuple[int, int], ...]

@@ -58,10 +58,10 @@ def load(
 
     Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
     """
-    base = str(tiny.ensure(report)) if ref.base == TINY else ref.base
+    tokenizer, chosen = load_tokenizer(ref, report, template)
+    base = _base_of(ref, report)
     with _problems_said(base):
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
-        tokenizer = AutoTokenizer.from_pretrained(ref.adapters[-1] if _has_tokenizer(ref) else base)
         model = AutoModelForCausalLM.from_pretrained(
             base,
             config=config,
@@ -71,17 +71,28 @@ def load(
             trust_remote_code=False,
         ).to(device)
     for adapter in ref.adapters[:-1]:
-        model = _with_adapter(model, adapter).merge_and_unload()
+        model = _with_adapter(model, adapter, base).merge_and_unload()
     if ref.adapters:
-        model = _with_adapter(model, ref.adapters[-1])
+        model = _with_adapter(model, ref.adapters[-1], base)
         model = model.merge_and_unload() if merge else model
     model.eval()
-    chosen = template_of(tokenizer, ref, template)
     return Loaded(model=model, tokenizer=tokenizer, template=chosen, stops=_stops(model, tokenizer, chosen), base=base)
 
 
+def load_tokenizer(ref: ModelRef, report: Report, template: str = "") -> tuple[Any, ChatTemplate]:
+    """The tokenizer of `ref` and its chat template, without the model."""
+    base = _base_of(ref, report)
+    with _problems_said(base):
+        tokenizer = AutoTokenizer.from_pretrained(ref.adapters[-1] if _has_tokenizer(ref) else base)
+    return tokenizer, template_of(tokenizer, ref, template)
+
+
+def _base_of(ref: ModelRef, report: Report) -> str:
+    return str(tiny.ensure(report)) if ref.base == TINY else ref.base
+
+
 def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
-    """The template asked for, else the run's, else the model's own; ModelError when there is none or it does not fit."""
+    """The template asked for, else the run's, else the model's own; ModelError when none is there or it does not fit."""
     if not tokenizer.is_fast:
         raise ModelError(f"{ref.base} has no fast tokenizer", hint="convert it to tokenizer.json with transformers")
     if wanted:
@@ -161,13 +172,26 @@ def _own_dtype(config: Any, device: torch.device) -> torch.dtype:
     return config.dtype or torch.bfloat16
 
 
+def _check_tiny(adapter: Path, base: str) -> None:
+    """med-tiny is made anew when its recipe changes; an adapter of an older one would speak nonsense in silence."""
+    trained_on = Path(json.loads((adapter / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]).name
+    if trained_on.startswith(f"{TINY}-") and trained_on != Path(base).name:
+        raise ModelError(
+            f"{adapter} was trained on {trained_on}, but this med makes {Path(base).name}",
+            hint="train it again: `med train lora --from run.toml`, or `med quickstart`",
+        )
+
+
 def _has_tokenizer(ref: ModelRef) -> bool:
     return bool(ref.adapters) and (ref.adapters[-1] / "tokenizer_config.json").is_file()
 
 
-def _with_adapter(model: Any, adapter: Path) -> Any:
+def _with_adapter(model: Any, adapter: Path, base: str) -> Any:
     from peft import PeftModel
 
+    if not (adapter / "adapter_model.safetensors").is_file():  # peft would go on to a pickle, then to the hub
+        raise ModelError(f"{adapter} holds no adapter_model.safetensors", hint="pickled adapters are not loaded")
+    _check_tiny(adapter, base)
     try:
         return PeftModel.from_pretrained(model, adapter)
     except (RuntimeError, ValueError, KeyError) as error:

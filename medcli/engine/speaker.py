@@ -26,16 +26,15 @@ class LocalSpeaker:
 
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The answer in pieces; closing the iterator stops the model."""
-        shown = ""
         ids: list[int] = []
+        said, ready = 0, 0  # ids before `ready` are said; those from `said` on are decoded with what follows them
         for token in self._tokens(self._prompt(messages), sampling):
             ids.append(token)
-            text = self._text(ids)
-            if not text.endswith("\ufffd"):  # the bytes of a character may come in several tokens
-                yield text[len(shown) :]
-                shown = text
-        if len(text := self._text(ids)) > len(shown):
-            yield text[len(shown) :]
+            before, now = self._text(ids[said:ready]), self._text(ids[said:])
+            # The bytes of a character may come in several tokens; the end of an answer that breaks off in one is lost.
+            if len(now) > len(before) and not now.endswith("\ufffd"):
+                yield now[len(before) :]
+                said, ready = ready, len(ids)
 
     def replies(
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
@@ -94,7 +93,7 @@ class LocalSpeaker:
             input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
             eos_token_id=list(self.loaded.stops), pad_token_id=pad, **how,
         )  # fmt: skip
-        return [self._text(self._until_stop(row)) for row in out[:, longest:].tolist()]
+        return [self._text(self._until_stop(row)).rstrip("\ufffd") for row in out[:, longest:].tolist()]
 
     def _until_stop(self, ids: list[int]) -> list[int]:
         end = next((index for index, token in enumerate(ids) if token in self.loaded.stops), len(ids))

@@ -2,9 +2,12 @@
 
 from itertools import islice
 
+from medcli.core.chat_template import Segment
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
-from medcli.core.errors import UnknownNameError, UsageError
+from medcli.core.errors import DataError, UnknownNameError, UsageError
+from medcli.core.model_ref import resolve
 from medcli.core.record import Conversation, Document, Message, Preference, Question, Record
+from medcli.core.report import Report
 
 
 def record_at(dataset: DatasetFolder, split: str, number: int) -> Record:
@@ -16,6 +19,23 @@ def record_at(dataset: DatasetFolder, split: str, number: int) -> Record:
         counts = ", ".join(f"{name} {dataset.count(name):,}" for name in SPLITS)
         raise UsageError(f"{dataset.name} has no record {number:,} in {split}", hint=f"there are: {counts}")
     return record
+
+
+def segments_of(record: Record, model: str, report: Report) -> tuple[list[Segment], int, int]:
+    """A conversation as `model` sees it, the number of its tokens, and of those that are learnt.
+
+    Raises DataError for a record that is no conversation.
+    """
+    if not isinstance(record, Conversation):
+        raise DataError(f"the record '{record.id}' is no conversation", hint="leave out --tokens")
+
+    from medcli.engine.encode import encode
+    from medcli.engine.load import load_tokenizer
+
+    tokenizer, template = load_tokenizer(resolve(model), report)
+    rendered = template.render(record.messages)
+    example = encode([rendered], tokenizer)[0]
+    return rendered, len(example.ids), int(example.trained.sum())
 
 
 def parts_of(record: Record) -> list[tuple[str, str]]:

@@ -219,6 +219,8 @@ def _conversations(records: Any) -> Any:
 
 def _check_learnable(losses: "Losses", kept: int) -> None:
     """A sample without a trained token gives loss 0.0, which looks fine; so it is counted and refused."""
+    if kept + losses.too_long + losses.untrained == 0:
+        raise DataError("the data has no training samples", hint="`med data stats NAME` shows what is in each split")
     if kept == 0:
         raise DataError(
             f"nothing would be learnt: {losses.too_long} samples are too long, {losses.untrained} hold nothing to learn",
