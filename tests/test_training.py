@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from tests.conftest import RAW
 
+
 def losses(project, run):
     lines = (project / "runs" / run / "metrics.jsonl").read_text().splitlines()
     return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
@@ -147,9 +148,12 @@ def test_from_repeats_a_run(train, project):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-@pytest.mark.parametrize("kind", [["--dora"], ["--rslora"], ["--init", "pissa"], ["--targets", "q_proj,v_proj"], ["--no-packing"], ["--precision", "bf16"]])  # fmt: skip
+KINDS = ["--dora", "--rslora", "--init pissa", "--targets q_proj,v_proj", "--no-packing", "--precision bf16"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_trains_and_answers_as_its_merged_model(train, med, kind):
-    assert train("--run", "kind", "--max-steps", 3, *kind).exit_code == 0
+    assert train("--run", "kind", "--max-steps", 3, *kind.split()).exit_code == 0
     merged = med("merge", "kind", "--json")
     assert merged.exit_code == 0, merged.stderr
     assert json.loads(merged.stdout)["equal"] is True
@@ -204,7 +208,9 @@ def test_unknown_data_and_models_get_one_message(train, med, tiny_folder):
 
 def test_a_template_of_another_model_is_an_error_at_chat(train, med, project):
     assert train("--run", "mine", "--max-steps", 1).exit_code == 0
-    (project / "runs" / "mine" / "chat_template.jinja").write_text("{#-\n stop: <|im_end|>\n-#}\n{{ messages[0].content }}")
+    (project / "runs" / "mine" / "chat_template.jinja").write_text(
+        "{#-\n stop: <|im_end|>\n-#}\n{{ messages[0].content }}"
+    )
     result = med("chat", "mine", "你好")
     assert result.exit_code == 4
     assert "does not fit" in result.stderr

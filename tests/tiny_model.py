@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from medcli.core import knowledge
+from medcli.core.model_ref import ModelRef
 from medcli.core.report import Silent
 from medcli.engine import tiny
 from medcli.engine.load import Loaded, load
-from medcli.core.model_ref import ModelRef
 
 SHAPE = {
     "hidden_size": 32,

@@ -12,7 +12,7 @@ from medcli.core.errors import MedError
 INTERRUPTED = 130
 # What must stand in the environment before Python starts. Spinning OpenMP threads make two threads slower than one on a
 # shared machine, and giving memory back to the system after every step costs more than the step's small products.
-_TUNED = {
+TUNED = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "GOMP_SPINCOUNT": "0",
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -72,8 +72,8 @@ def _run(given: list[str]) -> int:
 
 
 def _tune() -> None:
-    """Start this process over with `_TUNED` in its environment; what a user has set there stays."""
-    missing = {name: value for name, value in _TUNED.items() if name not in os.environ}
+    """Start this process over with `TUNED` in its environment; what a user has set there stays."""
+    missing = {name: value for name, value in TUNED.items() if name not in os.environ}
     if missing:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 

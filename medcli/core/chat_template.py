@@ -171,7 +171,8 @@ def _split_at_marks(text: str) -> list[Segment]:
 
 def _trim_after_stop(text: str) -> str:
     """Templates such as ChatML end a turn with a line break past the stop word; no model says it."""
-    return text.removesuffix("\n") if text.endswith(">\n") else text
+    said = text.rstrip("\n")
+    return said if said.endswith(">") else text
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:

@@ -92,7 +92,7 @@ def _base_of(ref: ModelRef, report: Report) -> str:
 
 
 def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
-    """The template asked for, else the run's, else the model's own; ModelError when none is there or it does not fit."""
+    """The template asked for, else the run's, else the model's own; ModelError when there is none that fits."""
     if not tokenizer.is_fast:
         raise ModelError(f"{ref.base} has no fast tokenizer", hint="convert it to tokenizer.json with transformers")
     if wanted:

@@ -1,8 +1,8 @@
 """Cross-entropy of the labelled positions only, with the gradient formed in the forward.
 
 Full logits of a 150,000-word vocabulary cost 1.2 GB for 2,048 tokens, several times over. Here the head is applied to
-the labelled positions alone, in chunks; a chunk's logits are turned into its gradient at once and dropped, so that nothing
-of the vocabulary's size is kept for the backward (Liger's way). Equal to the plain loss to rounding.
+the labelled positions alone, in chunks; a chunk's logits are turned into its gradient at once and dropped, so nothing
+as wide as the vocabulary is kept for the backward (Liger's way). Equal to the plain loss to rounding.
 """
 
 from collections.abc import Iterator

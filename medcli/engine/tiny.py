@@ -1,7 +1,7 @@
 """med-tiny: a small Llama-shaped model and its tokenizer, made on this machine from the shipped table of diseases.
 
-It knows the facts as running text and has never seen a question: what LoRA adds to it is seen plainly. Made once, kept in
-the cache folder under a name that follows from the recipe and the table, so a change of either makes it anew.
+It knows the facts as running text and has never seen a question: what LoRA adds to it is seen plainly. Made once and
+kept in the cache folder under a name that follows from the recipe and the table, so a change of either makes it anew.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ SEED = 42
 
 def ensure(report: Report) -> Path:
     """The folder of med-tiny, made now when it is not there; another process that makes it is waited for."""
-    target = folder("cache") / f"med-tiny-{_key()}"
+    target = folder("cache") / folder_name()
     if (target / "config.json").is_file():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,6 +56,11 @@ def ensure(report: Report) -> Path:
             with folder_aside(target) as aside:
                 _make(aside, report)
     return target
+
+
+def folder_name() -> str:
+    """The name of this recipe's folder in the cache."""
+    return f"med-tiny-{_key()}"
 
 
 def _key() -> str:

@@ -223,7 +223,7 @@ def _check_learnable(losses: "Losses", kept: int) -> None:
         raise DataError("the data has no training samples", hint="`med data stats NAME` shows what is in each split")
     if kept == 0:
         raise DataError(
-            f"nothing would be learnt: {losses.too_long} samples are too long, {losses.untrained} hold nothing to learn",
+            f"nothing would be learnt: {losses.too_long} samples too long, {losses.untrained} with nothing to learn",
             hint="raise --max-length, or choose the model's template with --template",
         )
     share = losses.untrained / (kept + losses.untrained)
@@ -237,6 +237,7 @@ def _check_learnable(losses: "Losses", kept: int) -> None:
 def _table(prepared: Prepared) -> dict[str, Any]:
     rows = prepared.resolved.rows()
     base = prepared.ref.base
+    data = {source.name: {"path": str(source.path), "sha256": source.sha256("train")} for source in prepared.sources}
     return {
         "run": {
             "method": prepared.name,
@@ -251,7 +252,7 @@ def _table(prepared: Prepared) -> dict[str, Any]:
             "adapters": [str(adapter.resolve()) for adapter in prepared.ref.adapters],
             "template": prepared.loaded.template.name,
         },
-        "data": {source.name: {"path": str(source.path), "sha256": source.sha256("train")} for source in prepared.sources},
+        "data": data,
         "plan": {"samples": len(prepared.data), "tokens": prepared.data.tokens, "steps": prepared.steps,
                  "precision": prepared.precision},
         "versions": {name: version(name) for name in ("torch", "transformers", "peft")},

@@ -66,7 +66,9 @@ def test_cross_entropy_equals_full_logits(count, bias):
     ours = cross_entropy(hidden, weight, targets, offset)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-6)
     for one, two in zip(
-        torch.autograd.grad(ours * 0.5, (hidden, weight)), torch.autograd.grad(plain * 0.5, (hidden, weight)), strict=True
+        torch.autograd.grad(ours * 0.5, (hidden, weight)),
+        torch.autograd.grad(plain * 0.5, (hidden, weight)),
+        strict=True,
     ):
         assert torch.allclose(one, two, atol=1e-4)
 

@@ -1,0 +1,90 @@
+"""One answer streamed and many answered together are the same text."""
+
+import pytest
+import torch
+
+from medcli.core.errors import ModelError
+from medcli.core.record import Conversation, Message
+from medcli.core.report import Silent
+from medcli.core.speaker import Sampling
+from medcli.engine.likelihood import perplexity
+from medcli.engine.speaker import LocalSpeaker, choose
+from tests import tiny_model
+
+GREEDY = Sampling(max_tokens=24)
+
+
+@pytest.fixture(scope="module")
+def speaker(tiny_folder):
+    return LocalSpeaker(tiny_model.loaded(tiny_folder))
+
+
+def ask(text):
+    return [Message(role="user", content=text)]
+
+
+def test_streamed_and_batched_answers_are_equal(speaker):
+    prompts = [ask(text) for text in ("头痛", "高血压患者的注意事项有哪些？", "a", "得了痛风，症状是什么？" * 5)]
+    done = []
+    together = speaker.replies(prompts, GREEDY, done.append)
+    assert together == ["".join(speaker.reply(prompt, GREEDY)) for prompt in prompts]
+    assert done[-1] == len(prompts)
+
+
+def test_pieces_hold_no_broken_character(speaker):
+    for text in ("头痛", "咳嗽怎么办", "b"):
+        assert all("\ufffd" not in piece or not piece.endswith("\ufffd") for piece in speaker.reply(ask(text), GREEDY))
+
+
+def test_closing_the_answer_stops_the_model(speaker):
+    answer = speaker.reply(ask("头痛"), Sampling(max_tokens=400, temperature=2.0))
+    assert next(answer)
+    answer.close()
+    with pytest.raises(StopIteration):
+        next(answer)
+
+
+def test_a_seed_makes_sampling_repeatable(speaker):
+    hot = Sampling(temperature=1.5, max_tokens=16, seed=7)
+    first = "".join(speaker.reply(ask("头痛"), hot))
+    assert first == "".join(speaker.reply(ask("头痛"), hot))
+    other = Sampling(temperature=1.5, max_tokens=16, seed=8)
+    assert first != "".join(speaker.reply(ask("头痛"), other))
+
+
+def test_temperature_zero_is_honoured():
+    """An older tool's `temperature or default` turned 0 into its default."""
+    logits = torch.tensor([1.0, 3.0, 2.9])
+    chance = torch.Generator().manual_seed(0)
+    assert {choose(logits, Sampling(temperature=0), chance) for _ in range(50)} == {1}
+    drawn = {choose(logits, Sampling(temperature=2.0, top_p=1.0), chance) for _ in range(200)}
+    assert drawn == {0, 1, 2}
+    assert {choose(logits, Sampling(temperature=2.0, top_p=0.01), chance) for _ in range(50)} == {1}
+
+
+def test_too_long_a_conversation_is_an_error(speaker):
+    with pytest.raises(ModelError, match="reads at most 512"):
+        list(speaker.reply(ask("长" * 3000), GREEDY))
+
+
+def test_perplexity_is_the_models_own(speaker, tiny_folder):
+    """Against the plain loss of each dialogue alone."""
+    dialogues = [
+        Conversation(
+            id=str(n), source="t", messages=(*ask("头痛" * n), Message(role="assistant", content="多休息。" * n))
+        )
+        for n in (1, 2, 5)
+    ]
+    value, tokens, means = perplexity(speaker.loaded, dialogues, Silent())
+    loaded = speaker.loaded
+    total = 0.0
+    for dialogue, mean in zip(dialogues, means, strict=True):
+        text = f"<|user|>{dialogue.messages[0].content}<|end|><|assistant|>"
+        answer = loaded.tokenizer(f"{dialogue.messages[1].content}<|end|>")["input_ids"]
+        prompt = loaded.tokenizer(text)["input_ids"]
+        ids = torch.tensor([prompt + answer])
+        labels = torch.tensor([[-100] * len(prompt) + answer])
+        nll = loaded.model(ids, labels=labels).loss.item()
+        assert mean == pytest.approx(nll, rel=1e-4)
+        total += nll * len(answer)
+    assert value == pytest.approx(torch.tensor(total / tokens).exp().item(), rel=1e-4)
