@@ -96,7 +96,7 @@ def test_help_pages_are_printed(med):
         ("chat --tempreture 0", "--temperature"),
         ("--verison", "--version"),
         ("train lora --dataset x --precision bf61", "did you mean 'bf16'?"),
-        ("train lora --dataset x --batch many", "'--batch'"),
+        ("train lora --dataset x --batch many", "--batch: 'many' is not a whole number"),
         ("train lora --dataset x --batch 0", "smallest value is 1"),
         ("eval med-tiny --dataset x --split tets", "did you mean 'test'?"),
         ("data build x --importer alpacca", "did you mean 'alpaca'?"),
