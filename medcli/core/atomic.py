@@ -16,6 +16,8 @@ _SAID = {
     errno.EDQUOT: ("the disk quota is used up", "free some room, then run the same command again"),
     errno.EACCES: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
     errno.EPERM: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
+    errno.ENOTDIR: ("a file is where a folder must be", "move it away, or choose another folder"),
+    errno.EEXIST: ("a file is where a folder must be", "move it away, or choose another folder"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
 }
 
@@ -62,6 +64,8 @@ def folder_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
+        if old.exists() and not path.exists():  # the new folder could not take its place
+            old.replace(path)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
