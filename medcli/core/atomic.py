@@ -11,6 +11,7 @@ from typing import IO
 
 from medcli.core.errors import MedError, StorageError
 
+_NO_ROOM = 1 << 20  # bytes
 _SAID = {
     errno.ENOSPC: ("the disk is full", "free some room, then run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some room, then run the same command again"),
@@ -47,6 +48,21 @@ def writing(path: Path) -> Iterator[IO[str]]:
 
 
 @contextmanager
+def full_disk_said(folder: Path) -> Iterator[None]:
+    """Turn whatever fails while the disk of `folder` is full into a StorageError.
+
+    torch and safetensors hide the system's error in one of their own, with or without its words.
+    """
+    try:
+        yield
+    except Exception as error:
+        is_full = "No space left on device" in str(error) or shutil.disk_usage(folder).free < _NO_ROOM
+        if is_full and not isinstance(error, MedError):
+            raise storage_error(OSError(errno.ENOSPC, ""), folder.parent) from error
+        raise
+
+
+@contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` only when the block ends well.
 
@@ -57,7 +73,8 @@ def folder_aside(path: Path) -> Iterator[Path]:
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        yield aside
+        with full_disk_said(aside):
+            yield aside
         if path.exists():
             path.replace(old)
         aside.replace(path)

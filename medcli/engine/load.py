@@ -1,7 +1,6 @@
 """From a ModelRef to a model, its tokenizer and its chat template."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from medcli.core import chat_template
@@ -19,11 +17,6 @@ from medcli.core.model_ref import TINY, ModelRef
 from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.engine import tiny
-
-# transformers' own bars and advice would tear ours apart; what matters of it is raised as an error.
-transformers.utils.logging.set_verbosity_error()
-transformers.utils.logging.disable_progress_bar()
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # on a CPU it warns of a kernel nobody here needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +53,7 @@ def load(
     """
     tokenizer, chosen = load_tokenizer(ref, report, template)
     base = _base_of(ref, report)
+    report.stage(f"loading {ref.base}")
     with _problems_said(base):
         config = AutoConfig.from_pretrained(base, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(

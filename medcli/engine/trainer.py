@@ -15,6 +15,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
+from medcli.core.atomic import full_disk_said
 from medcli.core.errors import ModelError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
@@ -62,7 +63,9 @@ class _Trainer(Trainer):
         self._aside = home / ".part"
         shutil.rmtree(self._aside, ignore_errors=True)
         try:
-            super()._save_checkpoint(model, trial)
+            self._aside.mkdir(parents=True)
+            with full_disk_said(home):
+                super()._save_checkpoint(model, trial)
             for finished in self._aside.glob("checkpoint-*"):
                 (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
                 shutil.rmtree(home / finished.name, ignore_errors=True)
@@ -141,8 +144,7 @@ def train(
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
     last = run.last_checkpoint()
-    if last:
-        run.rewind(json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"])
+    run.rewind(json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"] if last else 0)
     started = time.monotonic()
     head = head_in_loss(_causal_lm(loaded.model)) if settings.packing else contextlib.nullcontext()
     hint = (

@@ -92,6 +92,7 @@ def quickstart(settings: Settings, report: Report, watch: Callable[[str], None] 
 
 
 def _make_base(report: Report) -> None:
+    report.stage("loading torch and transformers")
     from medcli.engine import tiny
 
     tiny.ensure(report)

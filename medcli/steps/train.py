@@ -108,6 +108,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         raise UsageError("--dataset is missing", hint="`med data list` shows what is built")
     ref = model_ref.resolve(settings.model)
 
+    report.stage("loading torch and transformers")
     from medcli.engine import agreement, attention, device, trainer
     from medcli.engine.load import load
 
