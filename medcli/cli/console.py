@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -124,21 +124,20 @@ class _Bars:
         self.progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             TextColumn("{task.fields[count]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("{task.fields[figures]}"),
             console=Console(stderr=True, highlight=False),
             transient=False,
         )
         self._task: Any = None
         self._unit = ""
+        self._measured: dict[str, float] = {}
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
-        self._unit = unit
+        self._unit, self._measured = unit, {}
         self._task = self.progress.add_task(name, total=total, count="", figures="")
 
     def advance(self, done: int) -> None:
@@ -150,7 +149,8 @@ class _Bars:
         self.progress.console.print(Text(text, style="dim"))
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
-        self.progress.update(self._task, figures=_figures(values))
+        self._measured |= values
+        self.progress.update(self._task, figures=_figures(self._measured))
 
     def finish(self) -> None:
         if self._task is not None:

@@ -28,7 +28,7 @@ def draw_losses(run: RunFolder) -> None:
     judged = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
     if judged:
         axes.plot(*zip(*judged, strict=True), color="#c8553d", marker="o", label="validation")
-    axes.set(xlabel="step", ylabel="loss per token (nat)", title=run.name)
+    axes.set(xlabel="step", ylabel="loss per token (nat)", title=run.name if run.name.isascii() else "")
     axes.grid(alpha=0.3)
     axes.legend()
     part = run.path / ".loss.png.part"
