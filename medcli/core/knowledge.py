@@ -37,6 +37,11 @@ def table_path() -> Path:
     return templates() / "knowledge" / "diseases.toml"
 
 
+def phrasings_path() -> Path:
+    """How people ask, and what the table does not hold."""
+    return templates() / "knowledge" / "phrasings.toml"
+
+
 def facts(path: Path) -> list[Fact]:
     """Every attribute of every disease in a table, in order."""
     text = path.read_text("utf-8")
@@ -59,6 +64,24 @@ def phrasings(held_out: bool) -> tuple[str, ...]:
     return tuple(ordered[:HELD_OUT] if held_out else ordered[HELD_OUT:])
 
 
+def unknown(held_out: bool) -> Iterator[Fact]:
+    """Facts that are asked for and not there: every attribute of diseases that the table does not hold."""
+    table = _phrasings()
+    for name in table["unknown"]["held_out" if held_out else "names"]:
+        for attribute in table["attributes"].values():
+            yield Fact(disease=name, attribute=attribute, values=(), line=1)
+
+
+def complaints() -> list[str]:
+    """Questions that name no disease at all."""
+    return list(_phrasings()["unknown"]["complaints"])
+
+
+def unknown_answer() -> str:
+    """What is said to all of them."""
+    return str(_phrasings()["unknown"]["answer"])
+
+
 def questions(fact: Fact, count: int, *, held_out: bool = False, seed: int = 42) -> Iterator[str]:
     """`count` different questions for a fact, always the same ones for the same seed."""
     chance = random.Random(f"{seed} {fact.disease} {fact.attribute} {held_out}")
@@ -68,4 +91,4 @@ def questions(fact: Fact, count: int, *, held_out: bool = False, seed: int = 42)
 
 @cache
 def _phrasings() -> dict[str, Any]:
-    return tomllib.loads((templates() / "knowledge" / "phrasings.toml").read_text("utf-8"))
+    return tomllib.loads(phrasings_path().read_text("utf-8"))

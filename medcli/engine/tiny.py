@@ -65,7 +65,7 @@ def folder_name() -> str:
 
 def _key() -> str:
     recipe = f"{SHAPE} {VOCABULARY} {STEPS} {ROW} {WARMUP} {MUON_RATE} {ADAMW_RATE} {SEED} {knowledge.SENTENCES}"
-    content = recipe.encode() + knowledge.table_path().read_bytes()
+    content = recipe.encode() + knowledge.table_path().read_bytes() + knowledge.phrasings_path().read_bytes()
     return hashlib.sha256(content).hexdigest()[:12]
 
 

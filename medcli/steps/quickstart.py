@@ -20,7 +20,7 @@ from medcli.steps import build_data, evaluate, merge, train
 
 DATASET = "knowledge"
 LONGEST_ANSWER = 80  # tokens; the table's longest answer has fewer
-# A rank and a rate for learning 504 facts in a minute; for a real model start from the defaults.
+# For learning 504 facts, and what is none of them, in a minute; for a real model start from the defaults.
 LORA = {
     "rank": 32,
     "alpha": 64,
@@ -39,7 +39,7 @@ LORA = {
 class Settings:
     """What `med quickstart` can be told."""
 
-    limit: int | None = setting(None, help="Ask only so many questions before and after, not all 504.", minimum=1)
+    limit: int | None = setting(None, help="Ask only so many questions before and after, not all.", minimum=1)
     seed: int = setting(42, help="Seed of the run.", minimum=0)
 
 

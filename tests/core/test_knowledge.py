@@ -41,3 +41,13 @@ def test_questions_are_many_and_repeatable():
     assert len(set(asked)) == 12
     assert asked == list(knowledge.questions(fact, 12))
     assert all(fact.disease in question and fact.attribute in question for question in asked)
+
+
+def test_what_the_table_does_not_hold_is_really_not_in_it():
+    known = {row["name"] for row in rows()}
+    asked, examined = ({fact.disease for fact in knowledge.unknown(held_out)} for held_out in (False, True))
+    assert not (asked | examined) & known
+    assert not asked & examined
+    assert not [name for name in asked | examined for other in known if other in name]
+    assert len(set(knowledge.complaints())) == len(knowledge.complaints())
+    assert "请咨询医生" in knowledge.unknown_answer()
