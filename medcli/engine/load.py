@@ -1,13 +1,17 @@
 """From a ModelRef to a model, its tokenizer and its chat template."""
 
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import huggingface_hub
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from medcli.core import chat_template
@@ -55,13 +59,15 @@ def load(
     base = _base_of(ref, report)
     report.stage(f"loading {ref.base}")
     with _problems_said(base):
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False)
+        offline = _is_offline(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
         model = AutoModelForCausalLM.from_pretrained(
             base,
             config=config,
             dtype=dtype or _own_dtype(config, device),
             attn_implementation=attention,
             use_safetensors=True,
+            local_files_only=offline,
             trust_remote_code=False,
         ).to(device)
     for adapter in ref.adapters[:-1]:
@@ -77,7 +83,8 @@ def load_tokenizer(ref: ModelRef, report: Report, template: str = "") -> tuple[A
     """The tokenizer of `ref` and its chat template, without the model."""
     base = _base_of(ref, report)
     with _problems_said(base):
-        tokenizer = AutoTokenizer.from_pretrained(ref.adapters[-1] if _has_tokenizer(ref) else base)
+        where = str(ref.adapters[-1]) if _has_tokenizer(ref) else base
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, local_files_only=_is_offline(where))
     return tokenizer, template_of(tokenizer, ref, template)
 
 
@@ -206,8 +213,23 @@ def _problems_said(base: str) -> Iterator[None]:
             hint="check the name and the network, set HF_ENDPOINT to a mirror, or download it and name the folder;\n"
             "--model med-tiny needs no network",
         ) from error
-    except (ValueError, KeyError, json.JSONDecodeError) as error:
-        raise ModelError(f"{base}: {_first_line(error)}", hint="med runs no code of a model's folder") from error
+    except SafetensorError as error:
+        raise ModelError(f"{base}: the weights are damaged: {error}", hint="fetch or copy them again") from error
+    except (ValueError, KeyError) as error:
+        hint = "is the folder complete? A model that needs code of its own is not supported: med runs none"
+        raise ModelError(f"{base}: {_first_line(error)}", hint=hint) from error
+
+
+def _is_offline(base: str) -> bool:
+    """Whether only files at hand can serve: a folder, or no way to the hub. The hub's own retries take a minute."""
+    if Path(base).exists():
+        return True
+    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or (443 if hub.scheme == "https" else 80)), 5).close()
+    except OSError:
+        return True
+    return False
 
 
 def _first_line(error: Exception) -> str:

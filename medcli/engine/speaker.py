@@ -58,7 +58,7 @@ class LocalSpeaker:
         if len(ids) >= limit:
             raise ModelError(
                 f"the conversation has {len(ids)} tokens, the model reads at most {limit}",
-                hint="start afresh with /clear, or ask in fewer words",
+                hint="shorten it (/clear in a chat), or take a model with a longer context",
             )
         return ids
 

@@ -186,7 +186,7 @@ def _arguments(
     saving: dict[str, Any] = {"save_strategy": "epoch"}
     if settings.save_every:
         saving = {"save_strategy": "steps", "save_steps": settings.save_every}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(run.checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -214,6 +214,9 @@ def _arguments(
         label_names=["labels"],
         **saving,
     )
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # DataParallel would cut rows in two; several GPUs are several processes
+    return arguments
 
 
 def _collator(settings: TrainSettings, loaded: Loaded) -> Any:
