@@ -195,6 +195,20 @@ def test_wrong_settings_get_one_message(train, project, words, code, said):
     assert not list((project / "runs").glob("*/run.toml"))
 
 
+def test_a_template_that_does_not_end_answers_is_refused(train, tiny_folder, tmp_path):
+    """Without a stop word in what is learnt the tuned model would never stop."""
+    import shutil
+
+    model = shutil.copytree(tiny_folder, tmp_path / "endless")
+    (model / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if m.role == 'assistant' %}A:{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}Q:{{ m.content }}{% endif %}\n{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
+    )
+    result = train(model=model)
+    assert result.exit_code == 4
+    assert "no stop word" in result.stderr
+
+
 def test_unknown_data_and_models_get_one_message(train, med, tiny_folder):
     assert "did you mean 'few'" in train(dataset="fee").stderr
     result = train(model="med-tinny")

@@ -103,7 +103,7 @@ class ChatTemplate:
         """
         clean = [Message(role=m.role, content=self._as_text(m.content)) for m in messages]
         if self.marked:
-            return _split_at_marks(self.text_of(clean, ask))
+            return _split_at_marks(self._marked(clean, ask))
         return self._render_turn_by_turn(clean, ask)
 
     def _render_turn_by_turn(self, messages: Sequence[Message], ask: bool) -> list[Segment]:
@@ -136,7 +136,10 @@ class ChatTemplate:
         return content
 
     def text_of(self, messages: Sequence[Message], ask: bool) -> str:
-        """The rendered text with the marks in it, contents as they are."""
+        """The rendered text, contents as they are; raises ModelError when the template refuses the dialogue."""
+        return self._marked(messages, ask).replace(OPEN, "").replace(CLOSE, "")
+
+    def _marked(self, messages: Sequence[Message], ask: bool) -> str:
         if not messages:
             return ""
         try:

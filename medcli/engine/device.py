@@ -36,7 +36,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def memory_gib(device: torch.device) -> float:
-    """The most memory this process has held: on the GPU, or resident on the machine."""
+    """Memory of this process: the most it has held on the GPU, or what is resident on the machine now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return psutil.Process().memory_info().rss / 2**30

@@ -13,7 +13,7 @@ from medcli import __version__
 from medcli.core import model_ref, run_folder
 from medcli.core.chat_template import Segment
 from medcli.core.dataset_folder import DatasetFolder, open_dataset
-from medcli.core.errors import DataError, UsageError
+from medcli.core.errors import DataError, ModelError, UsageError
 from medcli.core.record import Conversation, Record
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
@@ -121,6 +121,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     )  # fmt: skip
     data, losses = _encoded(loaded, sources, "train", None, settings, report)
     _check_learnable(losses, len(data))
+    _check_end(loaded, data)
     if settings.packing:
         agreement.check(loaded, [data[index] for index in range(min(_CHECKED, len(data)))])
     valid, _ = _encoded(loaded, sources, "valid", settings.valid_limit, settings, report)
@@ -232,6 +233,18 @@ def _check_learnable(losses: "Losses", kept: int) -> None:
         raise DataError(
             f"in {share:.0%} of the samples nothing would be learnt",
             hint="look at one with `med data show NAME 1 --tokens MODEL`: is the template the model's own?",
+        )
+
+
+def _check_end(loaded: "Loaded", data: "Examples") -> None:
+    """A model that never learns the end of an answer talks on for ever, the commonest complaint of all."""
+    example = data[0]
+    last = int(example.ids[example.trained][-1])
+    if last not in loaded.stops:
+        raise ModelError(
+            f"the chat template '{loaded.template.name}' ends an answer with "
+            f"{loaded.tokenizer.decode([last])!r}, which is no stop word of this model",
+            hint="choose the model's template with --template; `med data show NAME 1 --tokens MODEL` shows a sample",
         )
 
 

@@ -86,6 +86,7 @@ def test_qwens_own_template_is_learnt_exactly():
          {"role": "user", "content": "3岁"}, {"role": "assistant", "content": "看儿科。"}], tokenize=False,
     )  # fmt: skip
     assert tokenizer.decode(example.ids) == official
+    assert template.marked  # ours was found to render alike, and says exactly what is learnt
 
 
 def test_characters_of_several_tokens_are_learnt_whole():
