@@ -62,6 +62,15 @@ def tiny_folder(tmp_path_factory):
     return tiny_model.write(tmp_path_factory.mktemp("tiny"))
 
 
+@pytest.fixture
+def cached_tiny(project, tmp_path):
+    """med-tiny in the cache, but random and small: what follows is the same, only its answers are nonsense."""
+    from medcli.engine import tiny
+    from tests import tiny_model
+
+    return tiny_model.write(tmp_path / "cache" / tiny.folder_name())
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Only this machine may be reached."""

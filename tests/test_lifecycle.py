@@ -6,18 +6,9 @@ import pytest
 
 from medcli.core.report import Silent
 from medcli.engine import tiny
-from tests import tiny_model
 from tests.conftest import RAW, shared
 
 TRAIN = ["--batch", 4, "--max-steps", 4, "--lr", "0.01"]
-
-
-@pytest.fixture
-def cached_tiny(project, monkeypatch, tmp_path):
-    """med-tiny in the cache, but random and small: what follows is the same, only its answers are nonsense."""
-    target = tmp_path / "cache" / tiny.folder_name()
-    target.parent.mkdir(parents=True)
-    return tiny_model.write(target)
 
 
 def test_from_raw_files_to_answers(med, project, tiny_folder):

@@ -180,7 +180,7 @@ def test_the_example_of_med_toml_is_understood(med, project):
     assert resolve(chat.Settings, "chat", Layers(project=tomllib.loads(text))).origins["temperature"] == "med.toml"
 
 
-def test_the_data_commands_run_in_order(med, project):
+def test_the_data_commands_run_in_order(med, project, cached_tiny):
     """What trains is run by the lifecycle test."""
     (project / "consultations.csv").write_bytes((RAW / "pairs/pairs.tsv").read_bytes().replace(b"\t", b","))
     ran = []
