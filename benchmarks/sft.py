@@ -58,7 +58,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(side: str, options: argparse.Namespace, folder: str) -> dict[str, float]:
-    words = [f"--{name}={getattr(options, name)}" for name in ("dataset", "model", "precision", "steps", "batch")]
+    words = [f"--{name}={vars(options)[name]}" for name in ("dataset", "model", "precision", "steps", "batch")]
     run = tempfile.mkdtemp(dir=folder)
     command = [sys.executable, __file__, *words, f"--side={side}", f"--run={run}"]
     from medcli.cli.app import TUNED

@@ -102,6 +102,18 @@ def test_resume_is_bitwise(train, project):
     assert steps == [json.loads(line)["step"] for line in before.splitlines()]
 
 
+def test_resume_on_other_data_is_refused(train, med, project):
+    assert train("--run", "one", "--max-steps", 2).exit_code == 0
+    table = project / "runs" / "one" / "run.toml"
+    table.write_text(table.read_text().replace('status = "finished"', 'status = "interrupted"'))
+    med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1, "--seed", 7)
+    before = table.read_text()
+    result = train("--run", "one", "--resume")
+    assert result.exit_code == 3, result.stderr
+    assert "not the one" in result.stderr
+    assert table.read_text() == before
+
+
 def test_ctrl_c_saves_a_checkpoint_and_says_how_to_go_on(train, project, tiny_folder):
     """In a process of its own, as a person would press it."""
     command = [sys.executable, "-m", "medcli", "train", "lora", "--dataset", "few", "--model", str(tiny_folder)]

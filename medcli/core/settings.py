@@ -10,6 +10,7 @@ import tomllib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -55,10 +56,8 @@ class Resolved(Generic[T]):
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """(flag name, value, origin) of each setting, in the order of the class."""
-        return [
-            (flag_of(f), getattr(self.values, f.name), self.origins[f.name])
-            for f in fields(self.values)  # type: ignore[arg-type]
-        ]
+        items = fields(self.values)  # type: ignore[arg-type]
+        return [(flag_of(f), attrgetter(f.name)(self.values), self.origins[f.name]) for f in items]
 
 
 def environment() -> dict[str, str]:

@@ -147,6 +147,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
 def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     """Train in `run`, which must be held; resumes from its last checkpoint when it has one."""
     table = _table(prepared)
+    _check_same_data(run, prepared.sources)
     run.write_table(table)
     run.template_file.write_text(prepared.loaded.template.text, "utf-8")
     outcome: Outcome = prepared.method.train(
@@ -164,6 +165,17 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     if not outcome.interrupted:
         run_card.write(run, prepared.sources)
     return outcome
+
+
+def _check_same_data(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
+    """A resumed run must go on with the data it began with, or its steps mean nothing."""
+    before = run.table()["data"] if run.exists else {}
+    for source in sources:
+        if before and before.get(source.name, {}).get("sha256") != source.sha256("train"):
+            raise DataError(
+                f"the data set '{source.name}' is not the one that the run {run.path} began with",
+                hint="build it as it was, or start a new run: leave out --resume",
+            )
 
 
 def _newest_unfinished(method: str) -> RunFolder:
