@@ -2,10 +2,11 @@
 
 import json
 
+from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.fingerprint import normal, question_of
 from medcli.core.report import Silent
-from medcli.steps.build_data import BuildSettings, build
+from medcli.steps.build_data import build
 from tests.conftest import RAW
 
 SOURCES = sorted(str(p.relative_to(RAW)) for p in RAW.glob("*/*") if "cmedqa" not in p.parent.name) + [

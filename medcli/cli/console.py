@@ -69,6 +69,14 @@ def show_error(message: str, hint: str = "") -> None:
         console.print(f"  [dim]{escape(line)}[/]")
 
 
+def show_rows(json: bool, columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Print rows as a table, or as a JSON array of objects."""
+    if json:
+        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+    else:
+        show_table(columns, [tuple("" if cell is None else cell for cell in row) for row in rows])
+
+
 def show_json(value: Any) -> None:
     """Print a result as JSON."""
     sys.stdout.write(json_module.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -28,11 +28,11 @@ T = TypeVar("T")
 Command = Callable[..., None]
 
 _SECTIONS = {
-    "data.build": ("build_data", "BuildSettings"),
-    "eval": ("evaluate", "Settings"),
-    "chat": ("chat", "Settings"),
-    "merge": ("merge", "Settings"),
-    "quickstart": ("quickstart", "Settings"),
+    "data.build": ("medcli.core.build_settings", "BuildSettings"),
+    "eval": ("medcli.steps.evaluate", "Settings"),
+    "chat": ("medcli.steps.chat", "Settings"),
+    "merge": ("medcli.steps.merge", "Settings"),
+    "quickstart": ("medcli.steps.quickstart", "Settings"),
 }
 
 _METAVARS = {int: "N", float: "X", tuple[str, ...]: "A,B,…"}
@@ -82,9 +82,7 @@ def _every_section() -> dict[str, type]:
     """All sections of med.toml with the settings they hold."""
     methods = Shelf("medcli.methods", "training method")
     sections = {f"train.{name}": methods.get(name).Settings for name in methods.names()}
-    return sections | {
-        section: import_module(f"medcli.steps.{module}").__dict__[name] for section, (module, name) in _SECTIONS.items()
-    }
+    return sections | {section: import_module(module).__dict__[name] for section, (module, name) in _SECTIONS.items()}
 
 
 def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:

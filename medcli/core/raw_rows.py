@@ -33,27 +33,36 @@ class ReadOptions:
         return {part: name for part, name in (self.columns or usual).items() if name}
 
 
-Make = Callable[[Mapping[str, Any], str], Record]
+Make = Callable[[Any, str], Record | list[Record]]
 
 
-def rows_of(source: Path, make: Make) -> Iterator[Row]:
-    """A row for every value in the files of `source`; `make(value, id)` gives a record or raises Refused."""
+def rows_of(source: Path, make: Make, shape: type = Mapping) -> Iterator[Row]:
+    """The rows of every value in the files of `source`.
+
+    `make(value, id)` gives a record, or several, or raises Refused; it sees values of type `shape` only.
+    """
     for raw in raw_files(source):
         for item in items(raw):
-            yield row_of(raw, item, make)
+            yield from rows_from(raw, item, make, shape)
 
 
-def row_of(raw: RawFile, item: Item, make: Make) -> Row:
-    """The row of one value."""
+def rows_from(raw: RawFile, item: Item, make: Make, shape: type = Mapping) -> Iterator[Row]:
+    """The rows of one value: one for each record it holds, or one with the reason why there is none.
+
+    `make` numbers the ids of several records itself: `id`, `id.2`, `id.3`.
+    """
     if item.reason:
-        return refused(raw, item, item.reason)
+        yield refused(raw, item, item.reason)
+        return
     try:
-        if not isinstance(item.value, Mapping):
-            raise Refused("not an object with columns")
-        record = make(item.value, f"{raw.label}-{item.number}")
+        if not isinstance(item.value, shape):
+            raise Refused("not an object with columns" if shape is Mapping else f"not a {shape.__name__}")
+        made = make(item.value, f"{raw.label}-{item.number}")
     except Refused as reason:
-        return refused(raw, item, str(reason))
-    return Row(file=raw.name, line=item.line, record=record, split=raw.split, text=shown(item.value))
+        yield refused(raw, item, str(reason))
+        return
+    for record in made if isinstance(made, list) else [made]:
+        yield Row(file=raw.name, line=item.line, record=record, split=raw.split, text=shown(item.value))
 
 
 def refused(raw: RawFile, item: Item, reason: str) -> Row:

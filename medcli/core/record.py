@@ -1,7 +1,7 @@
 """The types that travel through `med`, and how they stand on disk (the field's standard columns)."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast, get_args
 
 Role = Literal["system", "user", "assistant"]
@@ -100,6 +100,26 @@ def messages_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
 def message_rows(messages: Sequence[Message]) -> list[dict[str, str]]:
     """The inverse of `messages_of`, as chat templates and JSON want it."""
     return [{"role": m.role, "content": m.content} for m in messages]
+
+
+def with_texts(record: Record, change: Callable[[str], str]) -> Record:
+    """The record with every text in it changed: turns, answers, choices, meta values; neither ids nor letters."""
+    match record:
+        case Conversation():
+            meta = {key: change(value) for key, value in record.meta.items()}
+            return replace(record, messages=_with_texts(record.messages, change), meta=meta)
+        case Preference():
+            prompt = _with_texts(record.prompt, change)
+            return replace(record, prompt=prompt, chosen=change(record.chosen), rejected=change(record.rejected))
+        case Document():
+            return replace(record, text=change(record.text))
+        case Question():
+            choices = tuple(change(choice) for choice in record.choices)
+            return replace(record, stem=change(record.stem), choices=choices, subject=change(record.subject))
+
+
+def _with_texts(messages: tuple[Message, ...], change: Callable[[str], str]) -> tuple[Message, ...]:
+    return tuple(Message(role=message.role, content=change(message.content)) for message in messages)
 
 
 def to_row(record: Record) -> dict[str, Any]:

@@ -1,12 +1,16 @@
 """Refuse a record whose text has been seen: the first of its kind stays."""
 
+from collections import Counter
 from collections.abc import Callable
 
+from medcli.core.build_settings import BuildSettings
 from medcli.core.fingerprint import content_of, fingerprint
 from medcli.core.record import Record
 
+HELP = "records whose text has been seen"
 
-def gate() -> Callable[[Record], Record | str]:
+
+def gate(settings: BuildSettings, changed: Counter[str]) -> Callable[[Record], Record | str]:
     """A function that remembers 8 bytes of each record and refuses those it knows."""
     seen: set[int] = set()
 

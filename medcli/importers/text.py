@@ -8,7 +8,7 @@ from typing import Any
 from medcli.core.encoding import encoding_of
 from medcli.core.peek import Peek, format_of, items, text_lines
 from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
-from medcli.core.raw_rows import ReadOptions, Refused, needed_text, refused, row_of, shown
+from medcli.core.raw_rows import ReadOptions, Refused, needed_text, refused, rows_from, shown
 from medcli.core.record import Document, Row
 
 HELP = "plain text, one document a line or paragraphs between blank lines; JSON or a table with a text column"
@@ -30,7 +30,8 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
     for raw in raw_files(source):
         encoding = encoding_of(raw)
         if format_of(raw, encoding) != "text":
-            yield from (row_of(raw, item, lambda row, id: _of_column(row, id, column, options)) for item in items(raw))
+            for item in items(raw):
+                yield from rows_from(raw, item, lambda row, id: _of_column(row, id, column, options))
             continue
         found = _paragraphs(raw, encoding) if _has_paragraphs(raw, encoding) else text_lines(raw, encoding)
         for item in found:

@@ -9,6 +9,7 @@ from typing import Any
 
 from medcli import __version__
 from medcli.core.atomic import folder_aside, remove_leftovers, sha256_of
+from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
 from medcli.core.dataset_info import check_sha1
 from medcli.core.errors import DataError, UsageError
@@ -16,30 +17,15 @@ from medcli.core.raw import packed_inputs, raw_files
 from medcli.core.raw_rows import ReadOptions
 from medcli.core.record import Row
 from medcli.core.report import Report, Silent
-from medcli.core.settings import folder, setting
+from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
 from medcli.steps.find_data import IMPORTERS, Found, find
 from medcli.steps.write_data import Writer, fill_empty_splits
 
 SECTION = "data.build"
-GATES = ("clean", "duplicates")
+GATES = ("normalise", "structure", "duplicates")
 _SILENT = Silent()
 _TOLD_EVERY = 1000  # rows
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildSettings:
-    """How `med data build` reads and splits."""
-
-    name: str = setting("", help="Name of the built data set; as it is called, or the file's name, when not given.")
-    importer: str = setting("", help="Importer to read with, instead of the one that fits best.")
-    valid: float = setting(0.05, help="Share of questions for validation, where the source does not say.", minimum=0)
-    test: float = setting(0.05, help="Share of questions for testing, where the source does not say.", minimum=0)
-    limit: int | None = setting(
-        None, help="Read so many rows only (of each split, where the source decides it).", minimum=1
-    )
-    seed: int = setting(42, help="Seed of the split.")
-    verify: bool = setting(True, help="Check the SHA-1 that dataset_info.json gives.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +85,7 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
 
 
 def _fill(writer: Writer, found: Found, settings: BuildSettings, report: Report) -> None:
-    gates = [(Shelf("medcli.gates", "gate").get(name)).gate() for name in GATES]
+    gates = [(Shelf("medcli.gates", "gate").get(name)).gate(settings, writer.changed) for name in GATES]
     report.stage(f"reading {found.name} as {found.importer}", None, "rows")
     for row in _limited(_read(found), settings.limit):
         record, reason = row.record, row.reason

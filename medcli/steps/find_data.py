@@ -60,8 +60,6 @@ def importer_for(path: Path) -> str:
     """The importer that fits best; raises DataError when none does, or when a folder needs several."""
     peeks = look(path)
     choices = {peek.file: _best(peek) for peek in peeks}
-    if whole := next((name for name in choices.values() if name == "cmedqa"), None):
-        return whole  # one importer for all the files of the folder
     for peek in peeks:
         if not choices[peek.file]:
             raise _no_importer(peek)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medcli.core import run_folder
+from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import DatasetFolder
 from medcli.core.model_ref import TINY, ModelRef, resolve
 from medcli.core.record import Conversation, Message
@@ -68,7 +69,7 @@ def quickstart(settings: Settings, report: Report, watch: Callable[[str], None] 
     """Take the whole tour in this project's `data/` and `runs/`; `watch` hears what each part found."""
     tour = Tour()
     with tour.part("data"):
-        data = build_data.build(DATASET, build_data.BuildSettings(), report=report)
+        data = build_data.build(DATASET, BuildSettings(), report=report)
     counts = data.manifest["counts"]
     watch(f"data      {counts['train']:,} questions to learn from, {counts['test']:,} in phrasings never trained on")
     with tour.part("base model"):

@@ -26,6 +26,7 @@ class Writer:
         self.read = self.kept = self.refused = 0
         self.counts = dict.fromkeys(SPLITS, 0)
         self.reasons: Counter[str] = Counter()
+        self.changed: Counter[str] = Counter()  # what the gates mended: what -> how often
         self.source_decides = False
         self._decided: dict[int, str] = {}  # question -> split, for questions whose split the source decides
         self._rows: Counter[str] = Counter()

@@ -1,9 +1,22 @@
 """What the gates tidy and what they refuse."""
 
+from collections import Counter
+
 import pytest
 
+from medcli.core.build_settings import BuildSettings
 from medcli.core.record import Conversation, Document, Message, Preference
-from medcli.gates import clean, duplicates
+from medcli.gates import duplicates, normalise, structure
+
+
+def opened(module, **settings):
+    """A gate's check."""
+    return module.gate(BuildSettings(**settings), Counter())
+
+
+def through(record):
+    """What normalise and structure make of a record."""
+    return opened(structure)(opened(normalise)(record))
 
 
 def dialogue(*contents, roles=("user", "assistant") * 5, id="a"):
@@ -21,13 +34,13 @@ def preference(prompt="头疼", chosen="休息", rejected="不管"):
     )
 
 
-def test_clean_tidies_text():
-    record = clean.gate()(dialogue(" 头疼\r\n三天\0 \ufeff", "多\xa0休息\u3000\ud800 "))
+def test_tidies_text():
+    record = through(dialogue(" 头疼\r\n三天\0 \ufeff", "多\xa0休息\u3000\ud800 "))
     assert [m.content for m in record.messages] == ["头疼\n三天", "多 休息"]
 
 
-def test_clean_drops_an_empty_system_message():
-    record = clean.gate()(dialogue(" ", "问", "答", roles=("system", "user", "assistant")))
+def test_drops_an_empty_system_message():
+    record = through(dialogue(" ", "问", "答", roles=("system", "user", "assistant")))
     assert [m.role for m in record.messages] == ["user", "assistant"]
 
 
@@ -57,12 +70,12 @@ def test_clean_drops_an_empty_system_message():
         (Document(id="a", text=" \n", source="test"), "empty text"),
     ],
 )
-def test_clean_refuses(record, reason):
-    assert clean.gate()(record) == reason
+def test_refuses(record, reason):
+    assert through(record) == reason
 
 
 def test_duplicates_keeps_the_first():
-    gate = duplicates.gate()
+    gate = opened(duplicates)
     first = dialogue("头疼怎么办？", "休息")
     assert gate(first) is first
     assert gate(dialogue("头疼 怎么办？", "休息\n", id="b")) == "exact duplicate"
@@ -72,5 +85,5 @@ def test_duplicates_keeps_the_first():
 
 def test_each_build_has_a_memory_of_its_own():
     record = dialogue("问", "答")
-    assert duplicates.gate()(record) is record
-    assert duplicates.gate()(record) is record
+    assert opened(duplicates)(record) is record
+    assert opened(duplicates)(record) is record

@@ -134,7 +134,8 @@ def test_a_set_moved_aside_by_a_killed_build_comes_back(project, tmp_path):
 
 MEASURE = """
 import resource, sys
-from medcli.steps.build_data import BuildSettings, build
+from medcli.core.build_settings import BuildSettings
+from medcli.steps.build_data import build
 build(sys.argv[1], BuildSettings())
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
