@@ -32,6 +32,11 @@ def question_of(record: Record) -> str:
             return record.stem
 
 
+def asked_of(record: Record) -> tuple[str, ...]:
+    """What a record asks in its parts: the stem and the options of an exam question, else one text."""
+    return (record.stem, *record.choices) if isinstance(record, Question) else (question_of(record),)
+
+
 def content_of(record: Record) -> list[str]:
     """All the text of a record, in order, with who says it."""
     match record:
@@ -44,3 +49,25 @@ def content_of(record: Record) -> list[str]:
             return [record.text]
         case Question():
             return [record.stem, *record.choices, record.answer]
+
+
+def text_of(record: Record) -> str:
+    """All the text of a record without who says it, as near-duplicates are measured by."""
+    match record:
+        case Conversation():
+            return "\n".join(message.content for message in record.messages)
+        case Preference():
+            return "\n".join([*(message.content for message in record.prompt), record.chosen, record.rejected])
+        case Document() | Question():
+            return "\n".join(content_of(record))
+
+
+def answer_of(record: Record) -> str:
+    """What a model would learn to say, "" where nothing is answered."""
+    match record:
+        case Conversation():
+            return "\n".join(message.content for message in record.messages if message.role == "assistant")
+        case Preference():
+            return f"{record.chosen}\n{record.rejected}"
+        case Document() | Question():
+            return ""

@@ -71,7 +71,8 @@ KINDS: dict[str, type[Record]] = {
 class Row:
     """One row of a raw file: the record in it, or the reason why there is none.
 
-    `line` counts from 1. `split` is set only where the source itself decides it.
+    `line` counts from 1. `split` is set only where the source itself decides it. Records made by a grammar are alike
+    on purpose: `made` keeps them from being compared for likeness.
     """
 
     file: str
@@ -80,6 +81,7 @@ class Row:
     reason: str = ""
     text: str = ""
     split: str = ""
+    made: bool = False
 
 
 def kind_of(record: Record) -> str:

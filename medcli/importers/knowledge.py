@@ -39,10 +39,10 @@ def _unknown(path: Path, source: str) -> Iterator[Row]:
             yield _row(path, fact, question, f"unknown-{index}-{number}", "train", source)
     for index, question in enumerate(complaints()):
         record = single_turn(f"complaint-{index}", source, question, unknown_answer(), {})
-        yield Row(file=path.name, line=1, record=record, split="train", text=question)
+        yield Row(file=path.name, line=1, record=record, split="train", text=question, made=True)
 
 
 def _row(path: Path, fact: Fact, question: str, id: str, split: str, source: str) -> Row:
     answer = fact.say(ANSWER) if fact.values else unknown_answer()
     record = single_turn(id, source, question, answer, {})
-    return Row(file=path.name, line=fact.line, record=record, split=split, text=question)
+    return Row(file=path.name, line=fact.line, record=record, split=split, text=question, made=True)

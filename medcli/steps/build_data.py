@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,10 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
         return dataset
     _check_replaceable(planned.path)
     with folder_aside(planned.path) as aside:
-        writer = Writer(aside, planned.found.name, settings.seed, (settings.valid, settings.test))
+        writer = Writer(aside, planned.found.name, settings)
         with writer:
             _fill(writer, planned.found, settings, report)
+        writer.sift(report)
         _finish(writer, planned, settings, hashes, key)
     return DatasetFolder(planned.path)
 
@@ -145,6 +146,7 @@ def _finish(writer: Writer, planned: BuildPlan, settings: BuildSettings, hashes:
         "key": key,
         "counts": counts,
         "refused": dict(sorted(writer.reasons.items(), key=lambda pair: (-pair[1], pair[0]))),
+        "changed": dict(sorted(writer.changed.items(), key=lambda pair: (-pair[1], pair[0]))),
         "files": {split: sha256_of(writer.path / f"{split}.jsonl") for split in SPLITS},
         "settings": _settings_table(settings),
         "inputs": [
@@ -161,8 +163,9 @@ def _write_manifest(path: Path, table: dict[str, Any]) -> None:
 
 
 def _settings_table(settings: BuildSettings) -> dict[str, Any]:
-    table: dict[str, Any] = {"valid": settings.valid, "test": settings.test, "seed": settings.seed}
-    return table if settings.limit is None else table | {"limit": settings.limit}
+    """What a rebuild needs beside the files; `name` and `importer` stand in the manifest themselves."""
+    table = {key: value for key, value in asdict(settings).items() if key not in ("name", "importer", "verify")}
+    return {key: value for key, value in table.items() if value is not None}
 
 
 def _hashes(planned: BuildPlan, report: Report) -> Iterator[tuple[str, str]]:

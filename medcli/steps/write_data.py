@@ -8,9 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS
 from medcli.core.fingerprint import fingerprint, question_of
 from medcli.core.record import Record, Row, from_row, kind_of, to_row
+from medcli.core.report import Report
+from medcli.steps.ledger import Ledger, take_out
 
 _WHOLE = 1 << 64  # fingerprints are below it
 _SMALLEST = 20  # records from which on every split gets one
@@ -19,9 +22,10 @@ _SMALLEST = 20  # records from which on every split gets one
 class Writer:
     """The files of a data set being written into `path`, and the account of its rows."""
 
-    def __init__(self, path: Path, name: str, seed: int, shares: tuple[float, float]) -> None:
-        self.path, self.name, self.seed = path, name, seed
-        self.shares = dict(zip(("valid", "test"), shares, strict=True))
+    def __init__(self, path: Path, name: str, settings: BuildSettings) -> None:
+        self.path, self.name, self.seed = path, name, settings.seed
+        self.shares = {"valid": settings.valid, "test": settings.test}
+        self.ledger = Ledger(path, settings.near)
         self.kind = ""
         self.read = self.kept = self.refused = 0
         self.counts = dict.fromkeys(SPLITS, 0)
@@ -30,12 +34,12 @@ class Writer:
         self.source_decides = False
         self._decided: dict[int, str] = {}  # question -> split, for questions whose split the source decides
         self._rows: Counter[str] = Counter()
-        self._files: dict[str, IO[str]] = {}
+        self._files: dict[str, IO[bytes]] = {}
         self._stack = ExitStack()
 
     def __enter__(self) -> "Writer":
         for stem in (*SPLITS, "refused"):
-            file = (self.path / f"{stem}.jsonl").open("w", encoding="utf-8", newline="\n")
+            file = (self.path / f"{stem}.jsonl").open("wb")
             self._files[stem] = self._stack.enter_context(file)
         return self
 
@@ -49,15 +53,25 @@ class Writer:
         self.read += 1
         self._rows[row.file] += 1
         if record is not None and not reason:
-            reason = self._place(record, row.split)
+            reason = self._place(record, row)
         if record is None or reason:
             self._refuse(row, reason or "no record")
+
+    def sift(self, report: Report) -> None:
+        """Take out what is too like another record, once all files are written and closed."""
+        by_split, by_reason = take_out(self.path, self.ledger.refusals(report, source_decides=self.source_decides))
+        for split, count in by_split.items():
+            self.counts[split] -= count
+            self.kept -= count
+            self.refused += count
+        self.reasons += by_reason
 
     def rows_from(self, name: str) -> int:
         """The rows accounted for that stood in an input file, or in a member of it."""
         return sum(count for file, count in self._rows.items() if file == name or file.startswith(f"{name}/"))
 
-    def _place(self, record: Record, split: str) -> str:
+    def _place(self, record: Record, row: Row) -> str:
+        split = row.split
         kind = kind_of(record)
         self.kind = self.kind or kind
         if kind != self.kind:
@@ -70,7 +84,8 @@ class Writer:
             other = split = self._decided.get(question) or self._drawn(question)
         if other != split:
             return f"the same question is in {other}"
-        self._write(split, to_row(record))
+        size = self._write(split, to_row(record))
+        self.ledger.note(row, record, split, size)
         self.kept += 1
         self.counts[split] += 1
         return ""
@@ -89,12 +104,10 @@ class Writer:
         self.reasons[reason.partition(": ")[0]] += 1
         self._write("refused", {"file": row.file, "line": row.line, "reason": reason, "text": row.text})
 
-    def _write(self, stem: str, value: dict[str, Any]) -> None:
-        text = json.dumps(value, ensure_ascii=False)
-        try:
-            self._files[stem].write(text + "\n")
-        except UnicodeEncodeError:  # halves of surrogate pairs, which a refused row may still hold
-            self._files[stem].write(text.encode("utf-8", "replace").decode("utf-8") + "\n")
+    def _write(self, stem: str, value: dict[str, Any]) -> int:
+        line = json.dumps(value, ensure_ascii=False) + "\n"
+        # A refused row may still hold halves of surrogate pairs, which UTF-8 cannot.
+        return self._files[stem].write(line.encode("utf-8", "replace"))
 
 
 def fill_empty_splits(writer: Writer) -> None:

@@ -1,0 +1,87 @@
+"""Which texts of a training set repeat what an exam or a test split asks.
+
+The measure is containment: the share of a held-out item's character grams that a text holds. It bears shuffled
+options, other punctuation and text around the question. Items too short for that are compared by Jaccard, or must
+stand in the text part by part.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from medcli.engine.grams import SIZE, Hashes, bare, grams_of, similarity
+
+_LONG = 20  # grams from which on containment in any text is no accident: 24 characters
+_SHORTEST = 10  # characters of a short item that may be looked for part by part
+_POSTINGS = 64  # items remembered for one gram; "下列哪项是正确的" stands in thousands
+_CANDIDATE = 0.5  # share of an item's remembered grams that makes a pair worth measuring
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """Text `text` of a batch holds `score` (0 to 1) of the held-out item `item`."""
+
+    text: int
+    item: int
+    score: float
+
+
+class HeldOut:
+    """An index of held-out items. An item is its parts: the stem and the options, or one question."""
+
+    def __init__(self, items: Sequence[Sequence[str]]) -> None:
+        self._parts = [[bare(part) for part in item] for item in items]
+        self._grams = [self._distinct(parts) for parts in self._parts]
+        sizes = np.fromiter(map(len, self._grams), dtype=np.int64, count=len(self._grams))
+        owners = np.repeat(np.arange(len(sizes)), sizes)
+        hashes = np.concatenate(self._grams) if len(sizes) else np.zeros(0, np.uint64)
+        order = np.argsort(hashes, kind="stable")
+        hashes, owners = hashes[order], owners[order]
+        self._keys, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+        kept = np.minimum(counts, _POSTINGS)
+        self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+        self._owners = owners[np.repeat(first - self._starts[:-1], kept) + np.arange(self._starts[-1])]
+        self._indexed = np.bincount(self._owners, minlength=len(sizes))
+
+    def matches(self, texts: Sequence[tuple[str, str]], threshold: float) -> Iterator[Match]:
+        """The pairs that score `threshold` or more; a text is (its question, all of it)."""
+        wholes = grams_of([whole for _, whole in texts])
+        for text, item in self._candidates(wholes.hashes, wholes.offsets):
+            score = self._score(item, wholes.of(text), *texts[text])
+            if score >= threshold:
+                yield Match(text=text, item=item, score=score)
+
+    def _candidates(self, hashes: Hashes, offsets: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+        """(text, item) pairs that share enough grams, in order."""
+        if not len(self._keys) or not len(hashes):
+            return
+        places = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
+        texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        found = self._keys[places] == hashes
+        hits = np.unique(texts[found] * len(self._keys) + places[found])  # each gram once a text
+        hit_texts, hit_keys = np.divmod(hits, len(self._keys))
+        counts = self._starts[hit_keys + 1] - self._starts[hit_keys]
+        before = np.cumsum(counts) - counts
+        rows = np.repeat(self._starts[hit_keys] - before, counts) + np.arange(counts.sum())
+        pairs = np.repeat(hit_texts, counts) * len(self._indexed) + self._owners[rows]
+        pairs, shared = np.unique(pairs, return_counts=True)
+        pair_texts, items = np.divmod(pairs, len(self._indexed))
+        worth = shared >= _CANDIDATE * self._indexed[items]
+        yield from zip(pair_texts[worth].tolist(), items[worth].tolist(), strict=True)
+
+    def _score(self, item: int, whole: Hashes, question: str, text: str) -> float:
+        grams, parts = self._grams[item], self._parts[item]
+        if len(grams) >= _LONG:
+            return float(np.isin(grams, whole, kind="sort").mean())
+        if sum(map(len, parts)) >= _SHORTEST and len(parts) > 1:
+            there = bare(text)
+            return float(all(part in there for part in parts))
+        return similarity(grams, grams_of([question]).of(0))
+
+    @staticmethod
+    def _distinct(parts: Sequence[str]) -> Hashes:
+        """The grams of an item; options shorter than a gram have none, for they could stand anywhere."""
+        long = [part for number, part in enumerate(parts) if number == 0 or len(part) >= SIZE]
+        return np.unique(grams_of(long).hashes)
