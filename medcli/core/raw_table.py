@@ -44,7 +44,7 @@ def table_rows(raw: RawFile, encoding: str) -> Iterator[Item]:
             if reason:
                 yield Item(line=line, number=number, reason=reason, text=delimiter.join(cells).strip()[:_SHOWN])
             else:
-                yield Item(line=line, number=number, value=dict(zip(names, cells, strict=True)))
+                yield Item(line=line, number=number, value=_value(names, cells))
 
 
 @dataclass(slots=True)
@@ -112,6 +112,14 @@ def _cells(line: str, delimiter: str, *, strict: bool = False) -> list[str] | No
         return next(csv.reader([line], delimiter=delimiter, strict=strict), None)
     except csv.Error:
         return None
+
+
+def _value(names: list[str], cells: list[str]) -> dict[str, str]:
+    """Column -> cell; what stands in columns without a name is kept together under ""."""
+    value = dict(zip(names, cells, strict=True))
+    if "" in value:
+        value[""] = " ".join(cell.strip() for name, cell in zip(names, cells, strict=True) if not name and cell.strip())
+    return value
 
 
 def _fit(cells: list[str], width: int) -> list[str]:
