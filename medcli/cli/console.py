@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -20,6 +21,7 @@ from medcli.core.report import Report, Silent
 
 _quiet = False
 _WORTH_SAYING = 2.0  # seconds
+_WIDEST_BARS = 100  # columns
 # What a training line shows, in order: key in metrics.jsonl -> how it is printed.
 _FIGURES = {
     "loss": "loss {:.4f}",
@@ -93,6 +95,19 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     Console(highlight=False).print(table)
+
+
+def show_bars(title: str, rows: Sequence[tuple[str, int]]) -> None:
+    """Print a count beside each label, and a bar as long as its share of the largest."""
+    labels = max((cell_len(label) for label, _ in rows), default=0)
+    counts = max((len(_cell(count)) for _, count in rows), default=0)
+    room = max(8, min(Console().width, _WIDEST_BARS) - labels - counts - 5)
+    largest = max((count for _, count in rows), default=0) or 1
+    say(title, style="bold")
+    for label, count in rows:
+        whole, eighths = divmod(-(-count * room * 8 // largest), 8)  # rounded up: one record is still to be seen
+        bar = "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
+        say(f"  {' ' * (labels - cell_len(label))}{label} {_cell(count):>{counts}} {bar}".rstrip())
 
 
 def show_segments(pieces: Sequence[tuple[str, bool]], *, result: bool = False) -> None:
