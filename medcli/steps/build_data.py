@@ -19,6 +19,7 @@ from medcli.core.record import Row
 from medcli.core.report import Report, Silent
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
+from medcli.steps.data_card import write_card
 from medcli.steps.find_data import IMPORTERS, Found, find
 from medcli.steps.write_data import Writer, fill_empty_splits
 
@@ -82,6 +83,7 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
             _fill(writer, planned.found, settings, report)
         writer.sift(report)
         _finish(writer, planned, settings, hashes, key)
+        write_card(DatasetFolder(aside), report)
     return DatasetFolder(planned.path)
 
 
