@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medcli.cli import console, data_look, data_sources
+from medcli.cli import console, data_check, data_look, data_sources, data_write
 from medcli.cli.options import Json, Plan, settle, takes
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS
@@ -44,5 +44,5 @@ def build(
         console.say(f"  each refused row with its line is in {dataset.path / 'refused.jsonl'}")
 
 
-for part in (data_sources, data_look):
+for part in (data_sources, data_check, data_look, data_write):
     app.add_typer(part.app)

@@ -12,6 +12,9 @@ class BuildSettings:
 
     name: str = setting("", help="Name of the built data set; as it is called, or the file's name, when not given.")
     importer: str = setting("", help="Importer to read with, instead of the one that fits best.")
+    hub: Literal["auto", "huggingface", "url", "modelscope"] = setting(
+        "auto", help="Where to download from; auto takes the first that can be reached."
+    )
     valid: float = setting(0.05, help="Share of questions for validation, where the source does not say.", minimum=0)
     test: float = setting(0.05, help="Share of questions for testing, where the source does not say.", minimum=0)
     limit: int | None = setting(
@@ -29,6 +32,9 @@ class BuildSettings:
         0.6, help="Refuse a text that repeats itself: share of its 10-grams seen before (1 = off).", minimum=0
     )
     advertising: bool = setting(True, help="Refuse answers that advertise, or send the patient to a private contact.")
+    without: tuple[str, ...] = setting(
+        (), help="Refuse what these hold out: exams, valid and test of built sets, raw files."
+    )
     near: float = setting(
         0.9,
         help="Refuse near-duplicates: similarity of character 5-grams from which on two are one (1 = off).",

@@ -55,6 +55,12 @@ class DatasetFolder:
         """The hash the manifest gives for a split's file."""
         return str(self.manifest["files"][split])
 
+    def held_out(self) -> Iterator[Record]:
+        """What must never be trained on: valid and test, and of an exam everything."""
+        for split in SPLITS:
+            if split != "train" or self.kind == "question":
+                yield from self.records(split)
+
     def records(self, split: str, limit: int | None = None) -> Iterator[Record]:
         """The records of a split in order, at most `limit`; raises DataError with file and line."""
         path = self.file(split)

@@ -20,7 +20,9 @@ from medcli.core.report import Report, Silent
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
 from medcli.steps.data_card import write_card
+from medcli.steps.fetch_data import fetch, plan_rows
 from medcli.steps.find_data import IMPORTERS, Found, find
+from medcli.steps.held_out import HeldOutSet, held_out
 from medcli.steps.write_data import Writer, fill_empty_splits
 
 SECTION = "data.build"
@@ -36,13 +38,19 @@ class BuildPlan:
     found: Found
     inputs: tuple[tuple[Path, str], ...]
     path: Path
+    hub: str = "auto"
+    without: tuple[HeldOutSet, ...] = ()
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """(what, value, origin) for `--plan`."""
-        size = sum(path.stat().st_size for path, _ in self.inputs)
+        if self.found.remote:
+            first = plan_rows(self.found.remote, self.hub, _SILENT)
+        else:
+            size = sum(path.stat().st_size for path, _ in self.inputs)
+            first = [("will read", ", ".join(name for _, name in self.inputs), f"{size:,} bytes")]
         return [
-            ("will read", ", ".join(name for _, name in self.inputs), f"{size:,} bytes"),
-            ("will use", f"importer {self.found.importer}", "the one that fits best or was named"),
+            *first,
+            ("will use", f"importer {self.found.importer or 'that fits'}", "the one that fits best or was named"),
             ("will write", str(self.path), "replaced whole" if self.path.exists() else "new"),
         ]
 
@@ -55,8 +63,11 @@ def plan(target: str, settings: BuildSettings, *, raw: Path | None = None) -> Bu
             hint="their sum must be below 1",
         )
     found = find(target, raw, settings.name, settings.importer)
-    inputs = dict.fromkeys((path, path.name) for source in found.paths for path in packed_inputs(raw_files(source)))
-    return BuildPlan(found=found, inputs=tuple(inputs), path=folder("data") / found.name)
+    inputs = dict.fromkeys(pair for source in found.paths for pair in packed_inputs(raw_files(source)))
+    return BuildPlan(
+        found=found, inputs=tuple(inputs), path=folder("data") / found.name, hub=settings.hub,
+        without=tuple(held_out(name) for name in settings.without),
+    )  # fmt: skip
 
 
 def build(target: str, settings: BuildSettings, *, raw: Path | None = None, report: Report = _SILENT) -> DatasetFolder:
@@ -65,13 +76,15 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
     Raises DataError, UsageError or StorageError; then the old data set is still there whole.
     """
     planned = plan(target, settings, raw=raw)
+    if planned.found.remote:
+        planned = plan(target, settings, raw=fetch(planned.found.remote, settings.hub, report))
     if settings.verify and planned.found.entry:
         check_sha1(planned.found.entry)
     remove_leftovers(planned.path)
     size = sum(path.stat().st_size for path, _ in planned.inputs)
     report.stage(f"checking the files of {planned.found.name}", size, "bytes")
     hashes = dict(_hashes(planned, report))
-    key = _key(planned.found, settings, hashes)
+    key = _key(planned, settings, hashes)
     dataset = DatasetFolder(planned.path)
     if _is_unchanged(dataset, key):
         report.note(f"{dataset.path} is built from the same files with the same settings: nothing to do")
@@ -81,7 +94,7 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
         writer = Writer(aside, planned.found.name, settings)
         with writer:
             _fill(writer, planned.found, settings, report)
-        writer.sift(report)
+        writer.sift(planned.without, report)
         _finish(writer, planned, settings, hashes, key)
         write_card(DatasetFolder(aside), report)
     return DatasetFolder(planned.path)
@@ -178,8 +191,10 @@ def _hashes(planned: BuildPlan, report: Report) -> Iterator[tuple[str, str]]:
         report.advance(done)
 
 
-def _key(found: Found, settings: BuildSettings, hashes: dict[str, str]) -> str:
+def _key(planned: BuildPlan, settings: BuildSettings, hashes: dict[str, str]) -> str:
     """What the outcome depends on; equal keys mean equal files."""
+    found = planned.found
+    without = [text for others in planned.without for text in (others.name, *others.hashes)]
     columns = [f"{part}={column}" for table in (found.columns, found.tags) for part, column in sorted(table.items())]
     inputs = [f"{name}={digest}" for name, digest in hashes.items()]
     parts = [
@@ -191,6 +206,7 @@ def _key(found: Found, settings: BuildSettings, hashes: dict[str, str]) -> str:
         str(_settings_table(settings)),
         *columns,
         *inputs,
+        *without,
     ]
     return sha256(json.dumps(parts).encode()).hexdigest()[:16]
 

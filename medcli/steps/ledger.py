@@ -7,15 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from medcli.core.batches import batches
 from medcli.core.dataset_folder import SPLITS
-from medcli.core.fingerprint import answer_of, asked_of, question_of, text_of
+from medcli.core.fingerprint import LEAK, answer_of, asked_of, question_of, text_of
 from medcli.core.record import Record, Row, from_row
 from medcli.core.report import Report
+from medcli.steps.held_out import HeldOutSet
+
+if TYPE_CHECKING:
+    from medcli.engine.near import NearDuplicates as Signatures
 
 _BATCH = 1000  # records compared at once
 _HELD_OUT = ("valid", "test")
+_TRAIN = SPLITS.index("train")
+
+_Held = tuple[str, Record]  # where it is held out, and what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,17 +38,19 @@ class Refusal:
 
 
 class Ledger:
-    """Notes 25 bytes of each record that may be compared, and its signature: 64 bytes; no text is held.
+    """Notes 26 bytes of each record, and a signature of 64 bytes; no text is held.
 
-    A `near` of 1 turns comparing off; rows made by a grammar are left out.
+    A `near` of 1 turns the search for near-duplicates off. Rows made by a grammar are alike on purpose: they are
+    compared with the sets `without` which this one is built, and with nothing else.
     """
 
     def __init__(self, path: Path, near: float) -> None:
-        self._path, self._near = path, near
+        self._path = path
         self._sizes = dict.fromkeys(SPLITS, 0)
-        self._splits, self._offsets = array("B"), array("Q")
+        self._splits, self._offsets, self._made = array("B"), array("Q"), array("B")
         self._files: dict[str, int] = {}
         self._raw, self._lines = array("I"), array("Q")
+        self._signatures: Signatures | None = None
         if near < 1:
             from medcli.engine.near import NearDuplicates
 
@@ -48,53 +58,60 @@ class Ledger:
 
     def note(self, row: Row, record: Record, split: str, size: int) -> None:
         """The next record, `size` bytes in its split's file, came from `row`."""
-        if self._near < 1 and not row.made:
-            self._splits.append(SPLITS.index(split))
-            self._offsets.append(self._sizes[split])
-            self._raw.append(self._files.setdefault(row.file, len(self._files)))
-            self._lines.append(row.line)
-            self._signatures.add(text_of(record))
+        self._splits.append(SPLITS.index(split))
+        self._offsets.append(self._sizes[split])
+        self._made.append(row.made)
+        self._raw.append(self._files.setdefault(row.file, len(self._files)))
+        self._lines.append(row.line)
+        if self._signatures:
+            self._signatures.add("" if row.made else text_of(record))
         self._sizes[split] += size
 
-    def refusals(self, report: Report, *, source_decides: bool) -> list[Refusal]:
+    def refusals(self, report: Report, *, source_decides: bool, without: Sequence[HeldOutSet] = ()) -> list[Refusal]:
         """The records that nearly repeat an earlier one, and those of train that nearly ask a held-out question.
 
         Where the source decides the split, its held-out rows stay as they are published, or scores could not be
         compared with anyone's.
         """
-        if not self._splits:
-            return []
         with ExitStack() as stack:
             files = [stack.enter_context((self._path / f"{split}.jsonl").open("rb")) for split in SPLITS]
-            report.stage("looking for near-duplicates")
-            reasons = self._repeats(files)
+            reasons: dict[int, str] = {}
+            if self._signatures:
+                report.stage("looking for near-duplicates")
+                reasons = self._repeats(files, self._signatures)
             if source_decides:
-                train = SPLITS.index("train")
-                reasons = {index: reason for index, reason in reasons.items() if self._splits[index] == train}
-            if any(self._splits.count(SPLITS.index(split)) for split in _HELD_OUT):
+                reasons = {index: why for index, why in reasons.items() if self._splits[index] == _TRAIN}
+            own = [(f"in {split}: {record.id}", record) for split, _, record in self._of(files, _HELD_OUT, reasons)]
+            others = [
+                (f"held out in {set_.name}: {record.id}", record) for set_ in without for record in set_.records()
+            ]
+            if own or others:
                 report.stage("looking for leaks", len(self._splits), "rows")
-                reasons |= self._leaks(files, reasons, report)
+                reasons |= self._leaks(files, reasons, own, others, report)
         return [self._refusal(index, reasons[index]) for index in sorted(reasons)]
 
-    def _repeats(self, files: Sequence[IO[bytes]]) -> dict[int, str]:
+    def _repeats(self, files: Sequence[IO[bytes]], signatures: "Signatures") -> dict[int, str]:
         def parts(index: int) -> tuple[str, str]:
             record = self._record(files, index)
             return text_of(record), answer_of(record)
 
-        repeats = self._signatures.repeats(parts)
+        repeats = signatures.repeats(parts)
         return {index: f"near-duplicate: of {self._record(files, other).id}" for index, other in repeats.items()}
 
-    def _leaks(self, files: Sequence[IO[bytes]], gone: dict[int, str], report: Report) -> dict[int, str]:
+    def _leaks(
+        self, files: Sequence[IO[bytes]], gone: dict[int, str], own: list[_Held], others: list[_Held], report: Report
+    ) -> dict[int, str]:
         from medcli.engine.leak import HeldOut
 
-        held = [(split, record) for split, _, record in self._of(files, _HELD_OUT, gone)]
-        index_of_held = HeldOut([asked_of(record) for _, record in held])
+        held = [*others, *own]
+        held_out = HeldOut([asked_of(record) for _, record in held])
         found: dict[int, str] = {}
-        for batch in _batches(self._of(files, ("train",), gone)):
+        for batch in batches(self._of(files, ("train",), gone), _BATCH):
             texts = [(question_of(record), text_of(record)) for _, _, record in batch]
-            for match in index_of_held.matches(texts, self._near):
-                split, record = held[match.item]
-                found.setdefault(batch[match.text][1], f"nearly the same question is in {split}: {record.id}")
+            for match in held_out.matches(texts, LEAK):
+                _, index, _ = batch[match.text]
+                if match.item < len(others) or not self._made[index]:
+                    found.setdefault(index, f"nearly the same question is {held[match.item][0]}")
             report.advance(batch[-1][1] + 1)
         return found
 
@@ -146,14 +163,3 @@ def _entry(item: Refusal, line: bytes) -> bytes:
     shown = text_of(from_row(json.loads(line)))[:500]
     row = {"file": item.file, "line": item.line, "reason": item.reason, "text": shown}
     return (json.dumps(row, ensure_ascii=False) + "\n").encode()
-
-
-def _batches(rows: Iterator[tuple[str, int, Record]]) -> Iterator[list[tuple[str, int, Record]]]:
-    batch: list[tuple[str, int, Record]] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == _BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +13,7 @@ from medcli.core.dataset_folder import SPLITS
 from medcli.core.fingerprint import fingerprint, question_of
 from medcli.core.record import Record, Row, from_row, kind_of, to_row
 from medcli.core.report import Report
+from medcli.steps.held_out import HeldOutSet
 from medcli.steps.ledger import Ledger, take_out
 
 _WHOLE = 1 << 64  # fingerprints are below it
@@ -57,9 +58,10 @@ class Writer:
         if record is None or reason:
             self._refuse(row, reason or "no record")
 
-    def sift(self, report: Report) -> None:
+    def sift(self, without: Sequence[HeldOutSet], report: Report) -> None:
         """Take out what is too like another record, once all files are written and closed."""
-        by_split, by_reason = take_out(self.path, self.ledger.refusals(report, source_decides=self.source_decides))
+        refusals = self.ledger.refusals(report, source_decides=self.source_decides, without=without)
+        by_split, by_reason = take_out(self.path, refusals)
         for split, count in by_split.items():
             self.counts[split] -= count
             self.kept -= count

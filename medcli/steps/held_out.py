@@ -1,0 +1,55 @@
+"""What must not be trained on: the held-out part of a built set, an exam, or all of a raw file."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from medcli.core.atomic import sha256_of
+from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder, built_names, open_dataset
+from medcli.core.errors import UnknownNameError
+from medcli.core.raw import packed_inputs, raw_files
+from medcli.core.raw_rows import ReadOptions
+from medcli.core.record import Record
+from medcli.steps.find_data import IMPORTERS, Found, find
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutSet:
+    """Records by a name; `hashes` say whether they are still the same."""
+
+    name: str
+    hashes: tuple[str, ...]
+    records: Callable[[], Iterator[Record]]
+
+
+def held_out(name: str) -> HeldOutSet:
+    """`valid` and `test` of a built set, all of an exam, or all of a raw file; raises UnknownNameError."""
+    if dataset := built(name):
+        return of_dataset(dataset)
+    found = find(name, None, "", "")
+    hashes = tuple(sha256_of(path) for source in found.paths for path, _ in packed_inputs(raw_files(source)))
+    return HeldOutSet(name=Path(name).name, hashes=hashes, records=lambda: raw_records(found))
+
+
+def of_dataset(dataset: DatasetFolder) -> HeldOutSet:
+    """The held-out part of a built set."""
+    hashes = tuple(dataset.sha256(split) for split in SPLITS)
+    return HeldOutSet(name=dataset.name, hashes=hashes, records=dataset.held_out)
+
+
+def built(name: str) -> DatasetFolder | None:
+    """The built set called so, or None when it is a file; raises UnknownNameError when it is neither."""
+    if name in built_names() or (Path(name) / MANIFEST).is_file():
+        return open_dataset(name)
+    if not Path(name).exists():
+        raise UnknownNameError("built data set or file", name, built_names())
+    return None
+
+
+def raw_records(found: Found) -> Iterator[Record]:
+    """The records of raw files as their importer reads them; what it refuses cannot leak."""
+    options = ReadOptions(source=found.name, columns=found.columns, tags=found.tags)
+    for path in found.paths:
+        for row in IMPORTERS.get(found.importer).read(path, options):
+            if row.record is not None:
+                yield row.record
