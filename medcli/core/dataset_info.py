@@ -16,12 +16,18 @@ FILE = "dataset_info.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One data set of the registry. `importer` is "" where the file must tell; `hub` stands for `path`."""
+    """One data set of the registry. `importer` is "" where the file must tell.
+
+    `hub` (an id on Hugging Face) or `modelscope` stand for `path`, with `folder` and `subset` of what lies there.
+    """
 
     name: str
     registry: Path
     path: Path | None
     hub: str = ""
+    modelscope: str = ""
+    folder: str = ""
+    subset: str = ""
     sha1: str = ""
     importer: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -41,13 +47,16 @@ def entry_of(registry: Path, name: str) -> Entry:
     row = _table(registry)[name]
     if not isinstance(row, Mapping):
         raise DataError(f"{registry}: '{name}' is not an object", hint='write {"file_name": "…"}')
-    hub = str(row.get("hf_hub_url") or row.get("ms_hub_url") or "")
-    if not hub and row.get("script_url"):
+    hub, modelscope, subset, part = (
+        str(row.get(key) or "") for key in ("hf_hub_url", "ms_hub_url", "subset", "folder")
+    )
+    is_remote = bool(hub or modelscope)
+    if not is_remote and row.get("script_url"):
         raise UsageError(
             f"{registry}: '{name}' is loaded by a script, and med runs no code that comes with data",
             hint=f"write its rows to a file yourself, then: med data build FILE --name {name}",
         )
-    if not hub and not isinstance(row.get("file_name"), str):
+    if not is_remote and not isinstance(row.get("file_name"), str):
         raise DataError(
             f"{registry}: '{name}' has no file_name", hint="add file_name: a file or folder beside the json"
         )
@@ -55,8 +64,11 @@ def entry_of(registry: Path, name: str) -> Entry:
     return Entry(
         name=name,
         registry=registry,
-        path=None if hub else registry.parent / row["file_name"],
+        path=None if is_remote else registry.parent / row["file_name"],
         hub=hub,
+        modelscope=modelscope,
+        folder=part.strip("/"),
+        subset=subset,
         sha1=str(row.get("file_sha1") or ""),
         importer=_importer(row, columns),
         columns=columns,

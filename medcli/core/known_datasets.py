@@ -1,7 +1,11 @@
 """The public data sets that `med` knows by name: `templates/datasets.toml`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import PurePosixPath
+from typing import Any
 
 from medcli.core.resources import templates
 from medcli.core.settings import read_toml
@@ -11,7 +15,8 @@ from medcli.core.settings import read_toml
 class KnownDataset:
     """A data set known by name.
 
-    `files` are the names, with * and ?, of its files; empty means the whole folder. `shipped` is its path in
+    `files` are the names, with * and ?, of its files; empty means the whole folder. It lies on Hugging Face (`hub`),
+    on ModelScope (`modelscope`), or its files have addresses (`urls`); `url` is its page. `shipped` is its path in
     `templates/` when it comes with med.
     """
 
@@ -23,6 +28,10 @@ class KnownDataset:
     licence: str
     commercial: str
     url: str
+    size: str = "unknown"
+    hub: str = ""
+    modelscope: str = ""
+    urls: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     shipped: str = ""
 
@@ -31,6 +40,15 @@ class KnownDataset:
 def known_datasets() -> dict[str, KnownDataset]:
     """Name -> data set."""
     table = read_toml(templates() / "datasets.toml")
-    return {
-        name: KnownDataset(name=name, **(row | {"files": tuple(row.get("files", ()))})) for name, row in table.items()
-    }
+    return {name: _of_row(name, row) for name, row in table.items()}
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path, or its last part, fits one of the patterns; without patterns every path does."""
+    name = PurePosixPath(path).name
+    return not patterns or any(fnmatchcase(part, pattern) for pattern in patterns for part in (path, name))
+
+
+def _of_row(name: str, row: dict[str, Any]) -> KnownDataset:
+    lists = {key: tuple(row.get(key, ())) for key in ("files", "urls")}
+    return KnownDataset(name=name, **(row | lists))

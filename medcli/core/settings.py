@@ -24,6 +24,7 @@ GLOBAL_VARIABLES = {
     "MED_CACHE": "folder for med-tiny and other things that can be made again",
     "MED_DATA": "folder of built data sets",
     "MED_RUNS": "folder of runs",
+    "MED_API_KEY": "key of the service that --llm names; OPENAI_API_KEY is read too",
 }
 
 
@@ -90,6 +91,16 @@ def folder(name: Literal["data", "runs", "cache"]) -> Path:
         home = os.environ.get("XDG_CACHE_HOME")
         return (Path(home) if home else Path.home() / ".cache") / "med"
     return project_root() / name
+
+
+def variable_of_others(name: Literal["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"]) -> str:
+    """A variable that other programs of the field read and med honours, or ""."""
+    return os.environ.get(name, "")
+
+
+def service_key() -> str:
+    """The key for an OpenAI-compatible service; services of one's own need none, but the client wants a word."""
+    return os.environ.get("MED_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -3,25 +3,28 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 
 from medcli.core import dataset_info
 from medcli.core.dataset_info import Entry
 from medcli.core.errors import DataError, UnknownNameError, UsageError, nearest
-from medcli.core.known_datasets import KnownDataset, known_datasets
+from medcli.core.known_datasets import KnownDataset, known_datasets, matches
 from medcli.core.peek import Peek, look
-from medcli.core.raw import raw_files
+from medcli.core.raw import is_pattern, raw_files
 from medcli.core.resources import templates
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
+from medcli.steps.list_remote import Remote, remote_of
 
 IMPORTERS = Shelf("medcli.importers", "importer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What will be read, by which importer, and under which name it is kept."""
+    """What will be read, by which importer, and under which name it is kept.
+
+    `remote` is set where there are no files yet: download them, and look again with their folder as `raw`.
+    """
 
     name: str
     paths: tuple[Path, ...]
@@ -30,6 +33,7 @@ class Found:
     tags: Mapping[str, str] = field(default_factory=dict)
     entry: Entry | None = None
     licence: str = "unknown"
+    remote: Remote | None = None
 
 
 def find(target: str, raw: Path | None, name: str, importer: str) -> Found:
@@ -93,10 +97,12 @@ def _of_entry(entry: Entry, raw: Path | None, name: str, importer: str) -> Found
     path = entry.path
     if path is None:
         if raw is None or entry.registry.parent == raw:
-            raise UsageError(
-                f"{entry.registry}: '{entry.name}' lies on a hub ({entry.hub}); "
-                "downloads come with a later version of med",
-                hint=f"download its files yourself, then: med data build {entry.name} --raw FILE_OR_DIR",
+            return Found(
+                name=_checked_name(name or entry.name),
+                paths=(),
+                importer=importer or entry.importer,
+                entry=entry,
+                remote=_remote_of_entry(entry),
             )
         path = raw
     chosen = importer or entry.importer
@@ -110,6 +116,24 @@ def _of_entry(entry: Entry, raw: Path | None, name: str, importer: str) -> Found
         columns=entry.columns,
         tags=entry.tags,
         entry=entry,
+    )
+
+
+def _remote_of_entry(entry: Entry) -> Remote:
+    if entry.subset:
+        raise UsageError(
+            f"{entry.registry}: '{entry.name}' names the subset '{entry.subset}'; only the hub's own library knows its "
+            "files",
+            hint=f'name its folder there with "folder", or download its files: med data build {entry.name} --raw DIR',
+        )
+    id = entry.hub or entry.modelscope
+    site = "https://huggingface.co" if entry.hub else "https://www.modelscope.cn"
+    return Remote(
+        name=id.replace("/", "--"),
+        page=f"{site}/datasets/{id}",
+        files=(f"{entry.folder}/*",) if entry.folder else (),
+        hub=entry.hub,
+        modelscope=entry.modelscope,
     )
 
 
@@ -135,31 +159,41 @@ def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -
     if raw is None and known.shipped:
         raw = templates() / known.shipped
     if raw is None:
-        raise UsageError(
-            f"where are the files of {known.name}? Downloads come with a later version of med",
-            hint=f"get them from {known.url}\nthen: med data build {known.name} --raw FILE_OR_DIR",
-        )
-    paths: tuple[Path, ...] = (raw,)
-    if raw.is_dir() and known.files:
-        there = sorted(path for path in raw.iterdir() if path.is_file())
-        paths = tuple(path for path in there if any(fnmatch(path.name, pattern) for pattern in known.files))
-        if not paths:
-            names = ", ".join(path.name for path in there[:8]) or "nothing"
-            raise DataError(
-                f"{raw} holds no file of {known.name}: looked for {', '.join(known.files)}",
-                hint=f"there is {names}; name the file itself with --raw FILE",
+        remote = remote_of(known)
+        if remote is None:
+            raise UsageError(
+                f"{known.name} cannot be downloaded by a program",
+                hint=f"get its files from {known.url}\nthen: med data build {known.name} --raw FILE_OR_DIR",
             )
+        paths: tuple[Path, ...] = ()
+    else:
+        remote, paths = None, _files_of(known, raw)
     return Found(
         name=_checked_name(name or known.name),
         paths=paths,
         importer=importer or known.importer,
         licence=known.licence,
+        remote=remote,
     )
+
+
+def _files_of(known: KnownDataset, raw: Path) -> tuple[Path, ...]:
+    """The files of a known data set in `raw`; the folder itself when it holds no other data."""
+    if not raw.is_dir() or not known.files:
+        return (raw,)
+    there = {file.path: file.path.relative_to(raw).as_posix() for file in raw_files(raw)}
+    chosen = tuple(path for path, name in there.items() if matches(name, known.files))
+    if not chosen:
+        raise DataError(
+            f"{raw} holds no file of {known.name}: looked for {', '.join(known.files)}",
+            hint=f"there is {', '.join(list(there.values())[:8])}; name the file itself with --raw FILE",
+        )
+    return (raw,) if len(chosen) == len(there) else chosen
 
 
 def _path(target: str, raw: Path | None) -> Path:
     for path in (Path(target).expanduser(), *([raw / target] if raw else [])):
-        if path.exists():
+        if path.exists() or (is_pattern(path) and raw_files(path)):
             return path
     if "/" in target or Path(target).suffix:
         raw_files(Path(target))  # says what is missing
