@@ -9,10 +9,8 @@ from medcli.core.report import Silent
 from medcli.steps.build_data import build
 from tests.conftest import RAW
 
-SOURCES = sorted(str(p.relative_to(RAW)) for p in RAW.glob("*/*") if "cmedqa" not in p.parent.name) + [
-    "cmedqa1",
-    "cmedqa2",
-]
+WHOLE = ("ceval", "cmb", "cmedqa1", "cmedqa2")  # folders whose files belong together
+SOURCES = sorted(str(p.relative_to(RAW)) for p in RAW.glob("*/*") if p.parent.name not in WHOLE) + list(WHOLE)
 
 
 class Notes(Silent):
