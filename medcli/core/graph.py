@@ -47,6 +47,8 @@ _BETWEEN = {name: re.compile(r"\s+") for name in ("symptoms", "department", "tes
 _MORE = "[详细]"  # the page had more than the table
 _NOTHING = re.compile(r"暂无.*资料|应该如何用药.*|用什么药.*|>+|无|-+|")
 _CUT = re.compile(r"(?:\.{2,}|…|[（(])$")
+_ASIDE = re.compile(r"[（(](?:请阅读|详见).*?[）)]")
+_NOT_INFECTIOUS = re.compile(r"(?:该病|本病|是)?(?:无|非|不|没有)(?:具备|具有)?传染(?:性|性疾病)?。?")
 _YES_NO = {"医保疾病": "是", "非医保疾病": "否"}
 _SHAPES = ({"name", "cure_department"}, {"name", "cure_way", "get_prob"}, {"name", "checklist", "symptom"}, {"中心词"})
 
@@ -172,6 +174,9 @@ class _Values:
         if _MORE in text:
             self.incomplete.add(attribute)
             text = text.replace(_MORE, "").strip()
+        text = _ASIDE.sub("", text)
+        if attribute == "infectious" and _NOT_INFECTIOUS.fullmatch(text):
+            text = "无传染性"
         between = _BETWEEN.get(attribute)
         for value in between.split(text) if between else [text]:
             value = _YES_NO.get(value, value).strip(" ;；,，、")
