@@ -10,7 +10,14 @@ from medcli.core.settings import setting
 class TrainSettings:
     """What to train, on what, for how long, and how fast."""
 
-    dataset: tuple[str, ...] = setting(help="Built data sets, by name or folder, with commas between.")
+    dataset: tuple[str, ...] = setting(
+        help="Data sets or raw files, with commas between; NAME:0.3 takes a share of one, NAME:5000 so many records."
+    )
+    replay: tuple[str, ...] = setting((), help="Sets against forgetting: NAME:0.1 makes up a tenth of the whole.")
+    mix: Literal["interleave", "concatenate"] = setting(
+        "interleave", help="All records shuffled together, or one set after the other."
+    )
+    allow_leak: bool = setting(False, help="Train even on what exams or test splits of other sets ask.")
     model: str = setting("med-tiny", help="Base model: a hub id, a folder, a run, or med-tiny.")
     run: str = setting("", help="Name of the run; one is made up from method and data set.")
     template: str = setting("", help="Chat template; the model's own when not given.")

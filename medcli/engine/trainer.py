@@ -205,6 +205,7 @@ def _arguments(
         logging_steps=max(1, steps_of(settings, samples) // 500),
         logging_nan_inf_filter=False,
         seed=settings.seed,
+        train_sampling_strategy="sequential" if settings.mix == "concatenate" else "random",
         use_cpu=device.type == "cpu",
         optim="adamw_torch_fused" if device.type in ("cpu", "cuda") else "adamw_torch",
         report_to="none",

@@ -1,7 +1,8 @@
 """Train a model: look before the first step, carry the run out, leave a folder that explains itself."""
 
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import chain, islice
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from medcli import __version__
 from medcli.core import model_ref, run_folder
 from medcli.core.chat_template import Segment
-from medcli.core.dataset_folder import DatasetFolder, open_dataset
 from medcli.core.errors import DataError, ModelError, UsageError
+from medcli.core.mixture import shares_of
 from medcli.core.record import Conversation, Record
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
@@ -21,6 +22,7 @@ from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import TrainSettings
 from medcli.steps import run_card
+from medcli.steps.train_data import Source, sources_of, training_records
 
 if TYPE_CHECKING:
     from medcli.engine.encode import Losses
@@ -41,7 +43,7 @@ class Prepared:
     method: ModuleType
     resolved: Resolved[TrainSettings]
     ref: model_ref.ModelRef
-    sources: Sequence[DatasetFolder]
+    sources: Sequence[Source]
     loaded: "Loaded"
     data: "Examples"
     valid: "Examples | None"
@@ -92,7 +94,8 @@ def new_run(method: str, settings: TrainSettings) -> RunFolder:
     """The folder a new run goes to; raises UsageError when a run of the wanted name exists."""
     if settings.run and (run := run_folder.named(settings.run)).exists:
         raise UsageError(f"the run {run.path} exists", hint="go on with --resume, or choose another name with --run")
-    stem = "-".join([method, *(Path(name).name for name in settings.dataset)])
+    names = [Path(share.name).name.partition(".")[0] for share in shares_of(settings.dataset)]
+    stem = "-".join([method, *(re.sub(r"[^\w-]+", "-", name) for name in names)])
     return run_folder.named(settings.run or run_folder.free_name(stem))
 
 
@@ -103,9 +106,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     """
     method = METHODS.get(name)
     settings = resolved.values
-    sources = [_fitting(open_dataset(dataset), method) for dataset in settings.dataset]
-    if not sources:
-        raise UsageError("--dataset is missing", hint="`med data list` shows what is built")
+    sources = sources_of(settings, method.RECORD.__name__.lower(), report)
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
@@ -119,14 +120,17 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         ref, device=where, report=report, template=settings.template, merge=True,
         attention=attention.NAME if settings.packing else "sdpa",
     )  # fmt: skip
-    data, losses = _encoded(loaded, sources, "train", None, settings, report)
+    total = sum(source.count for source in sources)
+    data, losses = _encoded(loaded, training_records(sources, settings), "train", total, settings, report)
     _check_learnable(losses, len(data))
     _check_end(loaded, data)
     if settings.packing:
         agreement.check(loaded, [data[index] for index in range(min(_CHECKED, len(data)))])
-    valid, _ = _encoded(loaded, sources, "valid", settings.valid_limit, settings, report)
+    held = chain.from_iterable(source.dataset.records("valid") for source in sources)
+    total = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
+    valid, _ = _encoded(loaded, islice(held, settings.valid_limit), "valid", total, settings, report)
     loaded = method.prepare(loaded, settings)
-    first = next(iter(sources[0].records("train", 1)))
+    first = next(training_records(sources, settings))
     assert isinstance(first, Conversation)
     return Prepared(
         name=name,
@@ -163,19 +167,25 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     run.write_table(table)
     run_card.draw_losses(run)
     if not outcome.interrupted:
-        run_card.write(run, prepared.sources)
+        run_card.write(run, [source.dataset for source in prepared.sources])
     return outcome
 
 
-def _check_same_data(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
+def _check_same_data(run: RunFolder, sources: Sequence[Source]) -> None:
     """A resumed run must go on with the data it began with, or its steps mean nothing."""
     before = run.table()["data"] if run.exists else {}
     for source in sources:
-        if before and before.get(source.name, {}).get("sha256") != source.sha256("train"):
+        name = source.dataset.name
+        if before and {key: before.get(name, {}).get(key) for key in ("sha256", "records")} != _taken(source):
             raise DataError(
-                f"the data set '{source.name}' is not the one that the run {run.path} began with",
+                f"the data set '{name}' is not the one that the run {run.path} began with",
                 hint="build it as it was, or start a new run: leave out --resume",
             )
+
+
+def _taken(source: Source) -> dict[str, Any]:
+    """What of a set was trained on, as run.toml says it."""
+    return {"sha256": source.dataset.sha256("train"), "records": source.count}
 
 
 def _newest_unfinished(method: str) -> RunFolder:
@@ -188,32 +198,13 @@ def _newest_unfinished(method: str) -> RunFolder:
     return max(open_runs, key=lambda run: run.settings_file.stat().st_mtime)
 
 
-def _fitting(source: DatasetFolder, method: ModuleType) -> DatasetFolder:
-    wanted = method.RECORD.__name__.lower()
-    if source.kind != wanted:
-        raise DataError(
-            f"the data set '{source.name}' holds {source.kind}s; this method learns from {wanted}s",
-            hint="`med data list` shows what each data set holds",
-        )
-    return source
-
-
 def _encoded(
-    loaded: "Loaded",
-    sources: Sequence[DatasetFolder],
-    split: str,
-    limit: int | None,
-    settings: TrainSettings,
-    report: Report,
+    loaded: "Loaded", records: Iterable[Record], split: str, total: int, settings: TrainSettings, report: Report
 ) -> tuple["Examples", "Losses"]:
     from medcli.engine.encode import Losses, encode_all
     from medcli.engine.pack import Examples
 
     losses = Losses()
-    records: Any = chain.from_iterable(source.records(split) for source in sources)
-    total = sum(source.count(split) for source in sources)
-    if limit is not None:
-        records, total = islice(records, limit), min(limit, total)
     if total:
         report.stage(f"encoding {split}", total=total, unit="samples")
     examples = encode_all(
@@ -227,7 +218,7 @@ def _encoded(
 def _conversations(records: Any) -> Any:
     record: Record
     for record in records:
-        assert isinstance(record, Conversation)  # `_fitting` has seen to it
+        assert isinstance(record, Conversation)  # `sources_of` has seen to it
         yield record
 
 
@@ -263,7 +254,7 @@ def _check_end(loaded: "Loaded", data: "Examples") -> None:
 def _table(prepared: Prepared) -> dict[str, Any]:
     rows = prepared.resolved.rows()
     base = prepared.ref.base
-    data = {source.name: {"path": str(source.path), "sha256": source.sha256("train")} for source in prepared.sources}
+    data = {source.dataset.name: {"path": str(source.dataset.path), **_taken(source)} for source in prepared.sources}
     return {
         "run": {
             "method": prepared.name,
