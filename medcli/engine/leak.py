@@ -35,7 +35,7 @@ class HeldOut:
 
     def __init__(self, items: Sequence[Sequence[str]]) -> None:
         self._parts = [[bare(part) for part in item] for item in items]
-        sketches = [_distinct(parts)[:_SKETCH] for parts in self._parts]
+        sketches = [_distinct(parts)[:_SKETCH].copy() for parts in self._parts]  # a view would keep all grams alive
         sizes = np.fromiter(map(len, sketches), dtype=np.int64, count=len(sketches))
         owners = np.repeat(np.arange(len(sizes)), sizes)
         hashes = np.concatenate(sketches) if sketches else np.zeros(0, np.uint64)
