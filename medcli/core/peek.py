@@ -10,12 +10,15 @@ from typing import Any, Literal
 
 from medcli.core.encoding import encoding_of
 from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
-from medcli.core.raw_json import json_lines, json_values
+from medcli.core.raw_json import RECORDS_BY_NUMBER, json_lines, json_values
 from medcli.core.raw_table import header_of, table_rows
 
 Format = Literal["json lines", "json", "table", "text"]
 _HEAD = 1 << 16  # characters
 _FIRST = 20  # rows
+_LINES = 60  # of plain text
+_ALIKE = 8  # files of one kind that are looked at
+_LOOKED_AT = 200  # files in all
 _COLUMN = re.compile(r"[A-Za-z_][\w .-]{0,40}")
 _CHINESE_COLUMNS = {"问", "答", "问题", "回答", "答案", "科室", "标题", "提问", "文本"}
 
@@ -24,13 +27,16 @@ _CHINESE_COLUMNS = {"问", "答", "问题", "回答", "答案", "科室", "标�
 class Peek:
     """What a look at the head of a file shows. `files` are all the files of the source, by their names.
 
-    `fault` says what is wrong with the first row when none of the first ones can be read.
+    `rows` are its first objects, `values` its first values of whatever kind, `lines` those of plain text that are not
+    blank. `fault` says what is wrong with the first row when none of the first ones can be read.
     """
 
     file: str
     format: Format
     columns: tuple[str, ...] = ()
     rows: tuple[Mapping[str, Any], ...] = ()
+    values: tuple[Any, ...] = ()
+    lines: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     fault: str = ""
 
@@ -40,10 +46,25 @@ class Peek:
 
 
 def look(source: Path) -> list[Peek]:
-    """A peek at each file of a source."""
+    """A peek at each file of a source; of many files of one kind, at some of them."""
     files = raw_files(source)
     names = tuple(raw.name for raw in files)
-    return [replace(look_at(raw), files=names) for raw in files]
+    return [replace(look_at(raw), files=names) for raw in _some(files)]
+
+
+def _some(files: list[RawFile]) -> list[RawFile]:
+    """Of files whose names differ in their numbers only, a few spread over all; the whole of them is too slow."""
+    alike: dict[str, list[RawFile]] = {}
+    for raw in files:
+        alike.setdefault(re.sub(r"[0-9]+", "0", raw.name), []).append(raw)
+    return _spread([raw for group in alike.values() for raw in _spread(group, _ALIKE)], _LOOKED_AT)
+
+
+def _spread(files: list[RawFile], count: int) -> list[RawFile]:
+    """At most `count` files, at equal distances, from the first to the last."""
+    if len(files) <= count:
+        return files
+    return [files[index * (len(files) - 1) // (count - 1)] for index in range(count)]
 
 
 def look_at(raw: RawFile) -> Peek:
@@ -51,14 +72,16 @@ def look_at(raw: RawFile) -> Peek:
     encoding = encoding_of(raw)
     form = format_of(raw, encoding)
     if form == "text":
-        return Peek(file=raw.name, format=form)
+        lines = islice((line.rstrip() for line in _head(raw, encoding).split("\n") if line.strip()), _LINES)
+        return Peek(file=raw.name, format=form, lines=tuple(lines))
     first = list(islice(items(raw), _FIRST))
     rows = [item.value for item in first if isinstance(item.value, Mapping)]
     fault = f"line {first[0].line}: {first[0].reason or 'not an object with columns'}" if first and not rows else ""
     columns = dict.fromkeys(name for row in rows for name in row)
     if form == "table" and not columns:
         columns = dict.fromkeys(header_of(_head(raw, encoding).partition("\n")[0])[0])
-    return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows), fault=fault)
+    values = tuple(item.value for item in first if not item.reason)
+    return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows), values=values, fault=fault)
 
 
 def items(raw: RawFile) -> Iterator[Item]:
@@ -92,7 +115,9 @@ def format_of(raw: RawFile, encoding: str) -> Format:
     if raw.suffix in (".csv", ".tsv"):
         return "table"
     if head.startswith("{"):
-        return "json lines" if raw.suffix in (".jsonl", ".ndjson") or _has_lines_of_json(head) else "json"
+        if raw.suffix in (".jsonl", ".ndjson"):
+            return "json lines"
+        return "json lines" if not RECORDS_BY_NUMBER.match(head) and _has_lines_of_json(head) else "json"
     if head.startswith("[") and (raw.suffix != ".txt" or re.match(r'\[\s*[\[{"]', head)):
         return "json"
     if raw.suffix in (".json", ".jsonl", ".ndjson"):

@@ -1,42 +1,46 @@
-"""Raw files as users have them: plain, gzipped, or inside a zip archive; never unpacked to disk."""
+"""Raw files as users have them: plain, gzipped, in folders or inside archives; never unpacked to disk."""
 
-import gzip
 import io
-import zipfile
-import zlib
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, cast
+from typing import IO, Any
 
+from medcli.core import raw_archive
 from medcli.core.errors import DataError, nearest
+from medcli.core.raw_archive import is_archive
 
 DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
 # Files that often lie beside the data and hold none.
-_NOT_DATA = ("dataset_info", "readme", "license", "licence")
+_NOT_DATA = ("dataset_info", "readme", "license", "licence", "requirements")
+_NO_FOLDERS = ("__MACOSX", "__pycache__")
+_PICKLES = (".pkl", ".pickle", ".pk", ".pt", ".pth", ".bin")
 _SPLIT_NAMES = {
     "train": "train",
+    "training": "train",
     "valid": "valid",
     "validation": "valid",
+    "validate": "valid",
     "val": "valid",
     "dev": "valid",
     "test": "test",
 }
 _SPLIT_ORDER = {"test": 0, "valid": 1, "train": 2, "": 3}
-
-# A packed file may grow 200-fold, and any up to 64 MiB: text packs 3- to 20-fold, zip bombs 1,000-fold.
-_MAX_RATIO = 200
-_ALWAYS_ALLOWED = 64 << 20
 MAX_LINE = 16 << 20  # characters; a longer line is refused, so memory is bounded whatever the file
+_SHOWN = 6  # names in a message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawFile:
     """One file to read. `name` is for messages and manifests, `label` begins the ids of its records.
 
-    `member` is set for a file inside a zip archive, `split` where file names (train, test, …) decide it.
+    Its name is relative to the source: `train/a.json`, `all.zip/train/a.json`. `member` is set for a file inside an
+    archive, `split` where file names (train, test, …) decide it.
     """
 
     path: Path
@@ -49,6 +53,11 @@ class RawFile:
     def suffix(self) -> str:
         """The suffix that tells the format: ".jsonl" for "a.jsonl.gz"."""
         return PurePosixPath(self.name.removesuffix(".gz")).suffix.lower()
+
+    @property
+    def on_disk(self) -> str:
+        """The name of the file on disk: of the archive, where it is inside one."""
+        return self.name.removesuffix(_printable(f"/{self.member}")) if self.member else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,28 +72,29 @@ class Item:
 
 
 def raw_files(source: Path) -> list[RawFile]:
-    """The data files that `source` (a file, a zip archive or a folder) stands for, held-out splits first.
+    """The data files that `source` stands for, held-out splits first.
 
+    It is a file, an archive, a folder with all that lies below it, or a pattern such as `data/*.json`.
     Raises DataError when there are none.
     """
     if source.is_file():
-        found = list(_in_file(source, source.name))
+        _check_no_pickle(source)
+        named = [(source, source.name)]
     elif source.is_dir():
-        paths = sorted(path for path in source.iterdir() if path.is_file() and _is_data(path.name))
-        found = [raw for path in paths for raw in _in_file(path, path.name)]
+        named = [(path, name) for path, name in _below(source) if _is_data(path.name)]
+    elif is_pattern(source):
+        named = [(path, name) for path, name in _matching(source) if _is_data(path.name)]
     else:
         raise _missing(source)
+    found = [raw for path, name in named for raw in _in_file(path, name)]
     if not found:
-        raise DataError(
-            f"{source} holds no data file",
-            hint=f"looked for {', '.join(DATA_SUFFIXES)}, also in .zip and .gz",
-        )
+        raise _no_data(source)
     return _with_splits(_with_own_labels(found))
 
 
-def packed_inputs(files: list[RawFile]) -> list[Path]:
-    """The files on disk behind `files`, each once, in order."""
-    return list(dict.fromkeys(raw.path for raw in files))
+def packed_inputs(files: list[RawFile]) -> list[tuple[Path, str]]:
+    """(path, name) of the files on disk behind `files`, each once, in order."""
+    return list(dict.fromkeys((raw.path, raw.on_disk) for raw in files))
 
 
 @contextmanager
@@ -92,16 +102,9 @@ def open_bytes(raw: RawFile) -> Iterator[IO[bytes]]:
     """The unpacked bytes of a file; a damaged, locked or exploding archive is a DataError where it shows."""
     with ExitStack() as stack:
         if raw.member:
-            archive = stack.enter_context(_archive(raw.path))
-            info = archive.getinfo(raw.member)
-            try:
-                inner: IO[bytes] = stack.enter_context(archive.open(info))
-            except (RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-                raise DataError(f"{raw.name}: cannot be unpacked: {error}", hint="unpack it yourself first") from error
-            yield io.BufferedReader(_Unpacking(inner, raw.name, info.compress_size))
+            yield stack.enter_context(raw_archive.open_member(raw.path, raw.member, raw.name))
         elif raw.path.suffix.lower() == ".gz":
-            inner = cast(IO[bytes], stack.enter_context(gzip.GzipFile(raw.path, "rb")))
-            yield io.BufferedReader(_Unpacking(inner, raw.name, raw.path.stat().st_size))
+            yield stack.enter_context(raw_archive.open_gzip(raw.path, raw.name))
         else:
             yield stack.enter_context(raw.path.open("rb"))
 
@@ -124,76 +127,97 @@ def lines_of(file: IO[str]) -> Iterator[tuple[int, str, bool]]:
             whole = rest.endswith("\n")
 
 
-class _Unpacking(io.RawIOBase):
-    """Counts what comes out of an archive, and turns what can go wrong there into a DataError."""
-
-    def __init__(self, inner: IO[bytes], name: str, packed: int) -> None:
-        self._inner, self._name = inner, name
-        self._left = max(packed * _MAX_RATIO, _ALWAYS_ALLOWED)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            piece = self._inner.read(len(buffer))
-        except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile) as error:
-            raise DataError(
-                f"{self._name}: the archive is damaged: {error}",
-                hint="download it again, or unpack it yourself first",
-            ) from error
-        self._left -= len(piece)
-        if self._left < 0:
-            raise DataError(
-                f"{self._name}: unpacks to more than {_MAX_RATIO} times its size, which text does not",
-                hint="if you trust it, unpack it yourself and name the unpacked file",
-            )
-        buffer[: len(piece)] = piece
-        return len(piece)
+def _below(folder: Path) -> Iterator[tuple[Path, str]]:
+    """(path, name relative to the folder) of the files in it and below it, in order; nothing hidden."""
+    for parent, folders, files in os.walk(folder, onerror=_unlistable):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NO_FOLDERS)
+        for path in sorted(Path(parent, name) for name in files):
+            if path.is_file():
+                yield path, path.relative_to(folder).as_posix()
 
 
-@contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise DataError(f"{path}: not a zip archive, or a damaged one", hint="download it again") from error
-    with archive:
-        yield archive
+def _unlistable(error: OSError) -> None:
+    raise DataError(f"{error.filename}: the folder cannot be listed: {error.strerror}", hint="change its permissions")
+
+
+def is_pattern(source: Path) -> bool:
+    """Whether a path stands for the files that match it: `data/*.json`."""
+    return any(sign in str(source) for sign in "*?")
+
+
+def _matching(pattern: Path) -> Iterator[tuple[Path, str]]:
+    """(path, name) of the files that a pattern matches; names begin after the parts without a wildcard."""
+    parts = pattern.parts
+    plain = next(index for index, part in enumerate(parts) if is_pattern(Path(part)))
+    root = Path(*parts[:plain])
+    for path in sorted(root.glob("/".join(parts[plain:]))):
+        if path.is_file():
+            yield path, path.relative_to(root).as_posix()
 
 
 def _in_file(path: Path, name: str) -> Iterator[RawFile]:
-    if path.suffix.lower() != ".zip":
-        stem = name.removesuffix(".gz").rsplit(".", 1)[0]
+    if not is_archive(path.name):
+        stem = PurePosixPath(name).name.removesuffix(".gz").rsplit(".", 1)[0]
         yield RawFile(path=path, name=_printable(name), label=_printable(stem))
         return
-    with _archive(path) as archive:
-        members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    for member in members:
+    for member in raw_archive.members_of(path):
         inside = PurePosixPath(member)
-        if "__MACOSX" not in inside.parts and inside.suffix.lower() in DATA_SUFFIXES and _is_data(inside.name):
+        hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
+        if not hidden and not set(inside.parts) & set(_NO_FOLDERS) and _is_data(inside.name, packed=False):
             yield RawFile(path=path, name=_printable(f"{name}/{member}"), label=_printable(inside.stem), member=member)
 
 
-def _is_data(name: str) -> bool:
+def _is_data(name: str, *, packed: bool = True) -> bool:
     low = name.lower()
-    packed = low.endswith(".zip") or low.removesuffix(".gz").endswith(DATA_SUFFIXES)
-    return packed and not low.startswith((".", *_NOT_DATA))
+    fits = low.endswith(DATA_SUFFIXES)
+    if packed:
+        fits = is_archive(low) or low.removesuffix(".gz").endswith(DATA_SUFFIXES)
+    return fits and not low.startswith((".", *_NOT_DATA))
 
 
 def _with_own_labels(files: list[RawFile]) -> list[RawFile]:
-    """Two files `a.csv` and `a.json` must not give records the same ids."""
+    """Two files `a.csv` and `a.json`, or `a/1.json` and `b/1.json`, must not give records the same ids."""
     times = Counter(raw.label for raw in files)
     return [raw if times[raw.label] == 1 else replace(raw, label=raw.name) for raw in files]
 
 
 def _with_splits(files: list[RawFile]) -> list[RawFile]:
-    """Where files are called train and test (or valid, dev, …), their names decide the split."""
-    splits = [_SPLIT_NAMES.get(PurePosixPath(raw.label).stem.lower(), "") for raw in files]
+    """Where files or their folders are called train and test (or valid, dev, …), their names decide the split."""
+    splits = [_split_in(raw.name) for raw in files]
     if "train" not in splits or len(set(splits) - {""}) < 2:
         return files
     named = [replace(raw, split=split) for raw, split in zip(files, splits, strict=True)]
     return sorted(named, key=lambda raw: _SPLIT_ORDER[raw.split])  # held-out rows first: a repeat in train is refused
+
+
+def _split_in(name: str) -> str:
+    """The split that a name says: "train" for `medQA.train.txt`; the file's own name counts before its folder's."""
+    for part in reversed(PurePosixPath(name.lower()).parts):
+        said = {_SPLIT_NAMES[word] for word in re.split(r"[^a-z]+", part) if word in _SPLIT_NAMES}
+        if said:
+            return said.pop() if len(said) == 1 else ""
+    return ""
+
+
+def _check_no_pickle(path: Path) -> None:
+    if path.suffix.lower() in _PICKLES:
+        raise DataError(
+            f"{path} may be a pickle, which can run any program when it is loaded: med never loads one",
+            hint="get the data as JSON, CSV or text, or export it in a place where you trust it",
+        )
+
+
+def _no_data(source: Path) -> DataError:
+    """Says what there is instead; a pickle is no data file, whatever it holds."""
+    listed = _below(source) if source.is_dir() else []
+    names = list(islice((name for _, name in listed), _SHOWN))
+    there = f"; there is {', '.join(map(_printable, names))}" if names else ""
+    pickled = any(PurePosixPath(name).suffix.lower() in _PICKLES for name in names)
+    never = f"\n{', '.join(_PICKLES)} are never loaded: a pickle can run any program" if pickled else ""
+    return DataError(
+        f"{source} holds no data file",
+        hint=f"looked for {', '.join(DATA_SUFFIXES)}, also in .zip, .tar.gz, .tar and .gz{there}{never}",
+    )
 
 
 def _missing(source: Path) -> DataError:

@@ -1,4 +1,4 @@
-"""Read JSON of any size: JSON Lines, an array, or objects one after the other, with their line numbers."""
+"""Read JSON of any size: JSON Lines, an array, a table of records by number, objects one after the other."""
 
 import json
 import re
@@ -10,6 +10,9 @@ from medcli.core.raw import MAX_LINE, Item, RawFile, lines_of, open_text
 
 _CHUNK = 1 << 17
 _GAP = re.compile(r"[ \t\r\n,\ufeff]*")
+# One object around all records, as in `{"10001": {"dialogue": …}, "10002": {…}}`; too big to be read as one value.
+RECORDS_BY_NUMBER = re.compile(r'\{\s*"[0-9]+"\s*:\s*\{')
+_NUMBER = re.compile(r'"[^"\\]*"\s*:\s*')
 _MAX_VALUE = 16 << 20  # characters that one value may take
 _SHOWN = 500
 _DECODER = json.JSONDecoder()
@@ -35,30 +38,33 @@ def json_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
 
 
 def json_values(raw: RawFile, encoding: str) -> Iterator[Item]:
-    """The elements of an array, or objects one after the other.
+    """The elements of an array, the records in a table by number, or objects one after the other.
 
     After a broken element the next is found by its indentation; raises DataError where that cannot be done.
     """
     with open_text(raw, encoding) as file:
         window = _Window(file)
-        is_open = window.find() and window.take("[")
+        close = window.opened() if window.find() else ""
+        is_open, by_number = bool(close), close == "}"
         number = 0
         while window.find():
-            if is_open and window.take("]"):
-                is_open = False
+            if is_open and window.take(close):
+                is_open = by_number = False
                 continue
             number += 1
             line = window.line
             try:
+                if by_number:
+                    window.skip_key()
                 yield Item(line=line, number=number, value=window.value())
             except (ValueError, RecursionError) as error:
                 text = window.shown()
                 if not window.indented:
                     raise _hopeless(raw, line, error) from error
                 yield Item(line=line, number=number, reason=_said(error), text=text)
-                is_open = window.to_next_element() and is_open
+                is_open = window.to_next_element('"' if by_number else "{") and is_open
         if is_open:
-            reason = f"{_BROKEN}: the file ends before the array does"
+            reason = f"{_BROKEN}: the file ends before the {'table' if by_number else 'array'} does"
             yield Item(line=window.line, number=number + 1, reason=reason)
 
 
@@ -94,6 +100,24 @@ class _Window:
         self._move(self._at + 1)
         return True
 
+    def opened(self) -> str:
+        """Step into an array or a table of records; the sign that closes it, "" when neither begins here."""
+        while len(self._text) - self._at < _SHOWN and self._more():
+            continue
+        if RECORDS_BY_NUMBER.match(self._text, self._at):
+            self._move(self._at + 1)
+            return "}"
+        return "]" if self.take("[") else ""
+
+    def skip_key(self) -> None:
+        """Step over the key of a record; raises ValueError when there is none."""
+        found = _NUMBER.match(self._text, self._at)
+        while (not found or found.end() == len(self._text)) and len(self._text) - self._at < _SHOWN and self._more():
+            found = _NUMBER.match(self._text, self._at)
+        if not found:
+            raise ValueError("a record without a key")
+        self._move(found.end())
+
     def value(self) -> Any:
         """The value that begins here; raises ValueError, without moving, when it is broken."""
         while True:
@@ -113,9 +137,9 @@ class _Window:
         """The beginning of what is here, for a message."""
         return self._text[self._at : self._at + _SHOWN].partition("\n")[0]
 
-    def to_next_element(self) -> bool:
-        """Move to the next line that begins an object at the same indentation; false when there is none."""
-        mark = f"\n{self._indent}{{"
+    def to_next_element(self, opening: str) -> bool:
+        """Move to the next line that begins with `opening` at the same indentation; false when there is none."""
+        mark = f"\n{self._indent}{opening}"
         self._move(min(self._at + 1, len(self._text)))
         while (found := self._text.find(mark, self._at)) < 0:
             self._move(max(self._at, len(self._text) - len(mark)))

@@ -1,14 +1,16 @@
 """What importers share: from the values of raw files to rows with a record or a reason."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, cast
 
 from medcli.core.peek import items
 from medcli.core.raw import Item, RawFile, raw_files
-from medcli.core.record import Conversation, Message, Record, Role, Row
+from medcli.core.record import ROLES, Conversation, Message, Record, Role, Row
 
 _SHOWN = 500
 
@@ -131,6 +133,64 @@ def turns_of(turns: Any, role_key: str, content_key: str, roles: Mapping[str, Ro
         if not isinstance(role, str) or role not in roles:
             raise Refused(f"unknown role: {str(role)[:40]!r}")
         messages.append(Message(role=roles[role], content=as_text(turn[content_key], content_key)))
+    return tuple(messages)
+
+
+def spoken(text: str, roles: Mapping[str, Role]) -> Message:
+    """The turn in a text that begins with its speaker: `病人：头疼`; raises Refused when it does not."""
+    speaker, colon, said = text.replace(":", "：", 1).partition("：")
+    role = roles.get(speaker.strip().lower())
+    if role is None or not colon:
+        raise Refused(f"a turn without a speaker: {text[:40]!r}")
+    return Message(role=role, content=said)
+
+
+def dialogue(turns: Iterable[Message], opening: str = "") -> tuple[Message, ...]:
+    """Turns as people wrote them, as a dialogue: a question first, an answer last, the roles taking turns.
+
+    Turns of one role that follow each other become one, a line each; a turn that only repeats the one before is left
+    out. `opening` is what the patient had told before, and begins the first question unless that holds it. Answers
+    before any question and questions after the last answer are left out; raises Refused when nothing is left.
+    """
+    told = [(turn.role, turn.content.strip()) for turn in turns if turn.content.strip()]
+    once = [turn for before, turn in pairwise([None, *told]) if turn != before and turn]
+    messages = [
+        Message(role=role, content="\n".join(text for _, text in group)) for role, group in groupby(once, itemgetter(0))
+    ]
+    if opening.strip():
+        asked = messages.pop(0).content if messages and messages[0].role == "user" else ""
+        messages.insert(0, Message(role="user", content=joined(opening, asked)))
+    while messages and messages[0].role == "assistant":
+        messages.pop(0)
+    while messages and messages[-1].role == "user":
+        messages.pop()
+    if not messages:
+        raise Refused("no question with an answer in the dialogue")
+    return tuple(messages)
+
+
+def history_of(turns: Any) -> tuple[Message, ...]:
+    """The messages of Alpaca's history: `[[question, answer], …]`, role/content turns, either as JSON, or nothing.
+
+    Raises Refused when it is none of these.
+    """
+    if isinstance(turns, str) and turns.strip():
+        try:
+            turns = json.loads(turns)
+        except (ValueError, RecursionError) as error:
+            raise Refused("broken history: text that is no JSON") from error
+    if not turns or turns != turns:
+        return ()
+    if not isinstance(turns, list):
+        raise Refused("broken history: not a list of [question, answer]")
+    if all(isinstance(turn, Mapping) for turn in turns):
+        return turns_of(turns, "role", "content", {role: cast(Role, role) for role in ROLES})
+    messages: list[Message] = []
+    for turn in turns:
+        if not isinstance(turn, list) or len(turn) != 2:
+            raise Refused("broken history: a turn is not [question, answer]")
+        messages.append(Message(role="user", content=as_text(turn[0], "history")))
+        messages.append(Message(role="assistant", content=as_text(turn[1], "history")))
     return tuple(messages)
 
 

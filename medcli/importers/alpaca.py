@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw_rows import ReadOptions, Refused, as_text, joined, needed_text, rows_of, text_of
+from medcli.core.raw_rows import ReadOptions, Refused, as_text, history_of, joined, needed_text, rows_of, text_of
 from medcli.core.record import Conversation, Message, Preference, Record, Row
 
 HELP = "instruction/input/output, optional history [[question, answer], …] and system; output [better, worse]"
@@ -54,11 +54,4 @@ def _before(row: Mapping[str, Any], columns: Mapping[str, str]) -> Iterator[Mess
     system = text_of(row, columns["system"]) if "system" in columns else ""
     if system.strip():
         yield Message(role="system", content=system)
-    turns = row.get(columns.get("history", "")) or []
-    if not isinstance(turns, list):
-        raise Refused("broken history: not a list of [question, answer]")
-    for turn in turns:
-        if not isinstance(turn, list) or len(turn) != 2:
-            raise Refused("broken history: a turn is not [question, answer]")
-        yield Message(role="user", content=as_text(turn[0], "history"))
-        yield Message(role="assistant", content=as_text(turn[1], "history"))
+    yield from history_of(row.get(columns.get("history", "")))

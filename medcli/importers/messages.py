@@ -8,13 +8,16 @@ from medcli.core.peek import Peek
 from medcli.core.raw_rows import ReadOptions, Refused, rows_of, turns_of
 from medcli.core.record import Conversation, Role, Row
 
-HELP = "messages (or conversation) of role/content turns, as OpenAI and transformers use them"
+HELP = "messages (or conversation) of role/content turns: user/assistant, as OpenAI has them, or patient/doctor"
 _COLUMNS = ("messages", "conversation", "conversations")
 _ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
     "system": "system",
     "developer": "system",
+    "human": "user",
+    "patient": "user",
+    "doctor": "assistant",
 }
 
 

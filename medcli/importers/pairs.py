@@ -24,6 +24,7 @@ _PAIRS = (
     ("instruction", "answer"),
     ("input", "target"),
     ("input", "output"),
+    ("input", "answer_icliniq"),  # the human doctor's, beside ChatGPT's and ChatDoctor's
     ("question", "output"),
     ("text", "answer"),
     ("title", "answer"),

@@ -205,7 +205,7 @@ REAL_FILES = {
     "medicalgpt/medical_corpus.txt": ("pairs", 87, {}),
     "medicalgpt/fever.txt": ("text", 985, {}),
     "chatmed": ("pairs", 450, {}),
-    "disc_medllm": ("messages", 163, {}),
+    "disc_medllm/test_examples.jsonl": ("messages", 163, {}),
 }
 
 
