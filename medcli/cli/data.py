@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medcli.cli import console, data_check, data_look, data_sources, data_write
+from medcli.cli import console, data_check, data_look, data_sources, data_write, make
 from medcli.cli.options import Json, Plan, settle, takes
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS
@@ -46,3 +46,4 @@ def build(
 
 for part in (data_sources, data_check, data_look, data_write):
     app.add_typer(part.app)
+app.add_typer(make.app, name="make")

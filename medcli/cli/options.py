@@ -29,6 +29,11 @@ Command = Callable[..., None]
 
 _SECTIONS = {
     "data.build": ("medcli.core.build_settings", "BuildSettings"),
+    "data.make.kg": ("medcli.makers.kg", "Settings"),
+    "data.make.identity": ("medcli.makers.identity", "Settings"),
+    "data.make.literature": ("medcli.makers.literature", "Settings"),
+    "data.make.rewrite": ("medcli.makers.rewrite", "Settings"),
+    "data.make.preference": ("medcli.makers.preference", "Settings"),
     "eval": ("medcli.steps.evaluate", "Settings"),
     "chat": ("medcli.steps.chat", "Settings"),
     "merge": ("medcli.steps.merge", "Settings"),

@@ -1,11 +1,20 @@
 """The instructions that models are given: `templates/prompts/*.md`, with $names filled in."""
 
+from collections.abc import Sequence
 from string import Template
 
+from medcli.core.record import Message
 from medcli.core.resources import templates
 
+_SAID_BY = {"system": "系统", "user": "患者", "assistant": "医生"}
 
-def prompt(name: str, **values: str) -> str:
+
+def prompt(kind: str, /, **values: str) -> str:
     """The text of a prompt with its names replaced; raises KeyError when one is not given."""
-    text = (templates() / "prompts" / f"{name}.md").read_text("utf-8")
+    text = (templates() / "prompts" / f"{kind}.md").read_text("utf-8")
     return Template(text).substitute(values).strip()
+
+
+def written_out(messages: Sequence[Message]) -> str:
+    """A dialogue as text, with who says it."""
+    return "\n".join(f"{_SAID_BY[message.role]}（{message.role}）：{message.content}" for message in messages)

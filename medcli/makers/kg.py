@@ -25,7 +25,7 @@ _FEW = 6  # values of a list inside a longer answer
 class Settings(LlmSettings):
     """What `med data make kg` can be told."""
 
-    name: str = setting("", help="Name of the data set; the file's name when not given.")
+    name: str = setting("", help="Name of the data set; the file's name with -kg when not given.")
     forms: tuple[str, ...] = setting(
         (), help="Attribute, vignette, comparison, yesno, triage, refusal, choice; all of them unless given."
     )

@@ -12,7 +12,7 @@ from medcli.core.llm_settings import Ask, Reply
 from medcli.core.loose_json import objects_in
 from medcli.core.prompts import prompt
 from medcli.core.raw_rows import Refused, single_turn
-from medcli.core.record import Conversation, Row
+from medcli.core.record import Row
 
 HELP = "questions about a knowledge graph, written by a model and checked against the graph"
 COUNT = 5  # questions in one answer of the model

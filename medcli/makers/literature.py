@@ -22,7 +22,7 @@ SHORTEST = 100  # characters; less holds no dialogue
 class Settings(LlmSettings):
     """What `med data make literature` can be told."""
 
-    name: str = setting("", help="Name of the data set; the source's name when not given.")
+    name: str = setting("", help="Name of the data set; the source's name with -dialogues when not given.")
     turns: int = setting(3, help="Questions of a dialogue.", minimum=1)
     limit: int | None = setting(None, help="Take so many documents only.", minimum=1)
 

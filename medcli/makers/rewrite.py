@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from medcli.core.grounding import invented, lost
 from medcli.core.llm_settings import Ask, LlmSettings, Reply
 from medcli.core.loose_json import objects_in
-from medcli.core.prompts import prompt
+from medcli.core.prompts import prompt, written_out
 from medcli.core.raw_rows import Refused
-from medcli.core.record import Conversation, Message, Row, message_rows, messages_of
+from medcli.core.record import Conversation, Row, message_rows, messages_of
 from medcli.core.settings import setting
 
 HELP = "dialogues rewritten by a model; numbers, doses, drugs and negations must survive"
-_SAID_BY = {"system": "系统", "user": "患者", "assistant": "医生"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +41,6 @@ def make(sources: Sequence[Source], ask: Ask) -> Iterator[Row]:
             yield Row(file=file, line=source.line, record=record, split=source.split, text=text)
         except Refused as reason:
             yield Row(file=file, line=source.line, reason=str(reason), split=source.split, text=text)
-
-
-def written_out(messages: Sequence[Message]) -> str:
-    """A dialogue as text, with who says it."""
-    return "\n".join(f"{_SAID_BY[message.role]}（{message.role}）：{message.content}" for message in messages)
 
 
 def _rewritten(old: Conversation, reply: Reply) -> Conversation:
