@@ -18,7 +18,7 @@ SUFFIXES = (".zip", ".tar.gz", ".tgz", ".tar")
 # A packed file may grow 200-fold, and any up to 64 MiB: text packs 3- to 20-fold, zip bombs 1,000-fold.
 _MAX_RATIO = 200
 _ALWAYS_ALLOWED = 64 << 20
-_SMALL = 4 << 20  # bytes; so small a member of a tar archive is held in memory while it is read
+_SMALL = 4 << 20  # bytes; so small a member of a packed tar archive is held in memory while it is read
 _CHUNK = 1 << 18
 _AGAIN = "download it again, or unpack it yourself first"
 
@@ -100,7 +100,7 @@ class _Unpacking(io.RawIOBase):
 
 
 class _Cursor:
-    """A place in a tar archive's stream: forward is cheap, back is the whole way from the start.
+    """A place in a packed tar archive's stream: forward is cheap, back is the whole way from the start.
 
     So thousands of small members, read in the order in which they stand, cost one pass.
     """
@@ -135,7 +135,7 @@ def _cursor(path: Path, size: int, changed: int) -> _Cursor:
 
 @contextmanager
 def _open_in_tar(path: Path, place: _Place) -> Iterator[IO[bytes]]:
-    if place.size <= _SMALL:
+    if place.size <= _SMALL and path.suffix.lower() != ".tar":
         yield io.BytesIO(_cursor(path, *_stamp(path)).read(place))
         return
     with _open_stream(path) as stream:
