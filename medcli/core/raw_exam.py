@@ -128,7 +128,16 @@ def _in_order(pairs: Iterable[tuple[str, Any]]) -> tuple[str, ...]:
     letters = ascii_uppercase[: ascii_uppercase.index(last) + 1] if last else ""
     if empty := [letter for letter in letters if not texts.get(letter)]:
         raise Refused(f"an empty option before others: {empty[0]}")
-    return tuple(texts[letter] for letter in letters)
+    return _without_letters([texts[letter] for letter in letters])
+
+
+def _without_letters(texts: list[str]) -> tuple[str, ...]:
+    """Options without the letters that all of them repeat: "A. …" under A."""
+    marks = [
+        re.match(rf"[(（]?{letter}[)）.．、:：]\s*", text) for letter, text in zip(ascii_uppercase, texts, strict=False)
+    ]
+    ends = [mark.end() for mark in marks if mark]
+    return tuple(text[end:] for text, end in zip(texts, ends, strict=True)) if len(ends) == len(texts) else tuple(texts)
 
 
 def _cut(text: str) -> list[str]:
