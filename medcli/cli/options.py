@@ -28,6 +28,7 @@ T = TypeVar("T")
 Command = Callable[..., None]
 
 _SECTIONS = {
+    "data.vocab": ("medcli.steps.vocab", "Settings"),
     "data.build": ("medcli.core.build_settings", "BuildSettings"),
     "data.make.kg": ("medcli.makers.kg", "Settings"),
     "data.make.identity": ("medcli.makers.identity", "Settings"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import huggingface_hub
@@ -58,18 +58,7 @@ def load(
     tokenizer, chosen = load_tokenizer(ref, report, template)
     base = _base_of(ref, report)
     report.stage(f"loading {ref.base}")
-    with _problems_said(base):
-        offline = _is_offline(base)
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
-        model = AutoModelForCausalLM.from_pretrained(
-            base,
-            config=config,
-            dtype=dtype or _own_dtype(config, device),
-            attn_implementation=attention,
-            use_safetensors=True,
-            local_files_only=offline,
-            trust_remote_code=False,
-        ).to(device)
+    model = _weights(base, device, dtype, attention)
     for adapter in ref.adapters[:-1]:
         model = _with_adapter(model, adapter, base).merge_and_unload()
     if ref.adapters:
@@ -81,11 +70,37 @@ def load(
 
 def load_tokenizer(ref: ModelRef, report: Report, template: str = "") -> tuple[Any, ChatTemplate]:
     """The tokenizer of `ref` and its chat template, without the model."""
+    tokenizer = plain_tokenizer(ref, report)
+    return tokenizer, template_of(tokenizer, ref, template)
+
+
+def plain_tokenizer(ref: ModelRef, report: Report) -> Any:
+    """The tokenizer of `ref`, whether or not it has a chat template."""
     base = _base_of(ref, report)
     with _problems_said(base):
         where = str(ref.adapters[-1]) if _has_tokenizer(ref) else base
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False, local_files_only=_is_offline(where))
-    return tokenizer, template_of(tokenizer, ref, template)
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=False, local_files_only=_is_offline(where))
+
+
+def plain_model(ref: ModelRef, report: Report) -> Any:
+    """The base model of `ref` on the CPU, in the precision it is stored in, whether or not it has a chat template."""
+    report.stage(f"loading {ref.base}")
+    return _weights(_base_of(ref, report), torch.device("cpu"), "auto", "sdpa")
+
+
+def _weights(base: str, device: torch.device, dtype: torch.dtype | Literal["auto"] | None, attention: str) -> Any:
+    with _problems_said(base):
+        offline = _is_offline(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
+        return AutoModelForCausalLM.from_pretrained(
+            base,
+            config=config,
+            dtype=dtype or _own_dtype(config, device),
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=offline,
+            trust_remote_code=False,
+        ).to(device)
 
 
 def _base_of(ref: ModelRef, report: Report) -> str:
