@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw_rows import ReadOptions, Refused, as_text, joined, rows_of, text_of, turns_of
+from medcli.core.raw_rows import ReadOptions, Refused, as_text, history_of, joined, rows_of, text_of, turns_of
 from medcli.core.record import Message, Preference, Role, Row
 
-HELP = "prompt/chosen/rejected, question/response_chosen/response_rejected, or conversations/chosen/rejected"
-_ANSWERS = (("chosen", "rejected"), ("response_chosen", "response_rejected"))
-_PROMPTS = ("prompt", "question", "conversations", "messages", "instruction", "query")
+HELP = "prompt (question, conversations, input.messages) with chosen/rejected or preferred_output; texts or dialogues"
+_ANSWERS = (
+    ("chosen", "rejected"),
+    ("response_chosen", "response_rejected"),
+    ("preferred_output", "non_preferred_output"),
+)
+_PROMPTS = ("prompt", "question", "conversations", "messages", "instruction", "query", "input")
 _ROLES: dict[str, Role] = {
     "human": "user",
     "user": "user",
@@ -23,7 +27,9 @@ _ROLES: dict[str, Role] = {
 def fits(peek: Peek) -> int:
     """Whether there are two answers and something they answer."""
     columns = set(peek.columns)
-    return 90 if any(columns >= set(pair) for pair in _ANSWERS) and columns & set(_PROMPTS) else 0
+    chosen = peek.first("chosen")
+    asked = columns & set(_PROMPTS) or (isinstance(chosen, list) and len(chosen) > 1)
+    return 90 if any(columns >= set(pair) for pair in _ANSWERS) and asked else 0
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Row]:
@@ -38,8 +44,12 @@ def _record(row: Mapping[str, Any], id: str, options: ReadOptions) -> Preference
     if not chosen or not rejected:
         raise Refused(f"missing column: '{pairs[0][0]}' and '{pairs[0][1]}'")
     before = [Message(role="system", content=text_of(row, "system"))] if row.get("system") else []
-    prompt = (*before, *_prompt(row, options.columns))
-    answers = (_answer(row[chosen], chosen), _answer(row[rejected], rejected))
+    history = history_of(row.get(options.columns.get("history", "") if options.columns else "history"))
+    better, worse = (_dialogue(row[name], name) for name in (chosen, rejected))
+    if better[:-1] != worse[:-1]:
+        raise Refused("the dialogues differ before the last answer")
+    prompt = (*before, *history, *(better[:-1] or _prompt(row, options.columns)))
+    answers = (better[-1].content, worse[-1].content)
     return Preference(id=id, prompt=prompt, chosen=answers[0], rejected=answers[1], source=options.source)
 
 
@@ -48,23 +58,26 @@ def _prompt(row: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[Message
     column = next((name for name in names if name in row), "")
     if not column:
         raise Refused(f"missing column: '{names[0]}'")
-    if isinstance(row[column], list) and row[column] and isinstance(row[column][0], Mapping):
-        return _turns(row[column])
+    value = row[column]
+    if isinstance(value, Mapping):  # OpenAI's {"input": {"messages": […]}}
+        value = value.get("messages")
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return _turns(value)
     query = columns.get("query", "") if columns else "input"
     question = joined(text_of(row, column), text_of(row, query))
     return (Message(role="user", content=question),)
 
 
-def _answer(value: Any, column: str) -> str:
-    """An answer as text, as one turn, or as a list of one turn."""
+def _dialogue(value: Any, column: str) -> tuple[Message, ...]:
+    """An answer as text, as one turn, or at the end of a dialogue that repeats the prompt before it."""
     if isinstance(value, Mapping):
         value = [value]
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
         turns = _turns(value)
-        if len(turns) != 1 or turns[0].role != "assistant":
-            raise Refused(f"not one answer: '{column}'")
-        return turns[0].content
-    return as_text(value, column)
+        if turns[-1].role != "assistant":
+            raise Refused(f"does not end with an answer: '{column}'")
+        return turns
+    return (Message(role="assistant", content=as_text(value, column)),)
 
 
 def _turns(turns: list[Any]) -> tuple[Message, ...]:
