@@ -15,8 +15,8 @@ _MOST_TURNS = 5000
 
 def fits(peek: Peek) -> int:
     """Whether the values of the file are turns."""
-    roles = {row.get("role") for row in peek.rows if "content" in row}
-    return 80 if roles and roles <= set(_ROLES) else 0
+    roles = [row.get("role") for row in peek.rows if "content" in row]
+    return 80 if roles and all(role in tuple(_ROLES) for role in roles) else 0
 
 
 def read(source: Path, options: ReadOptions) -> Iterator[Row]:
