@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medcli.core.fingerprint import normal
+from medcli.core.fingerprint import bare
 
 SIZE = 5  # characters; of 3 to 8, 5 keeps Chinese phrases apart and still bears a changed word
 Hashes = npt.NDArray[np.uint64]
@@ -24,12 +24,6 @@ class Grams:
     def of(self, index: int) -> Hashes:
         """The grams of one text, in order, repeats included."""
         return self.hashes[self.offsets[index] : self.offsets[index + 1]]
-
-
-def bare(text: str) -> str:
-    """Text as it is compared: letters, digits and Chinese characters only, one width, one case."""
-    text = normal(text)
-    return text if text.isalnum() else "".join(filter(str.isalnum, text))
 
 
 def grams_of(texts: Sequence[str]) -> Grams:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from medcli.engine.grams import SIZE, Hashes, bare, grams_of, similarity
+from medcli.core.fingerprint import bare
+from medcli.engine.grams import SIZE, Hashes, grams_of, similarity
 
 _LONG = 20  # grams from which on containment in any text is no accident: 24 characters
 _SHORTEST = 10  # characters of a short item that may be looked for part by part
@@ -42,6 +43,9 @@ class HeldOut:
         order = np.argsort(hashes, kind="stable")
         hashes, owners = hashes[order], owners[order]
         self._keys, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+        self._shift = np.uint64(64 - max(16, len(self._keys).bit_length() + 4))
+        self._maybe = np.zeros(1 << (64 - int(self._shift)), bool)
+        self._maybe[self._keys >> self._shift] = True
         kept = np.minimum(counts, _POSTINGS)
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
         self._owners = owners[np.repeat(first - self._starts[:-1], kept) + np.arange(self._starts[-1])]
@@ -59,8 +63,10 @@ class HeldOut:
         """(text, item) pairs that share enough grams, in order."""
         if not len(self._keys) or not len(hashes):
             return
+        maybe = self._maybe[hashes >> self._shift]  # a table look-up spares most grams the search
+        hashes = hashes[maybe]
+        texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[maybe]
         places = np.minimum(np.searchsorted(self._keys, hashes), len(self._keys) - 1)
-        texts = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
         found = self._keys[places] == hashes
         hits = np.unique(texts[found] * len(self._keys) + places[found])  # each gram once a text
         hit_texts, hit_keys = np.divmod(hits, len(self._keys))

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medcli.engine.grams import SIZE, bare, grams_of, similarity
+from medcli.core.fingerprint import bare
+from medcli.engine.grams import SIZE, grams_of, similarity
 from medcli.engine.leak import HeldOut
 from medcli.engine.near import NearDuplicates
 
