@@ -62,10 +62,14 @@ class RawFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One value of a raw file, or why there is none. `number` counts values, `line` lines, from 1."""
+    """One value of a raw file, or why there is none. `number` counts values, `line` lines, from 1.
+
+    `key` is what a table of records by number calls it.
+    """
 
     line: int
     number: int
+    key: str = ""
     value: Any = None
     reason: str = ""
     text: str = ""

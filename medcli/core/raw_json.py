@@ -12,7 +12,7 @@ _CHUNK = 1 << 17
 _GAP = re.compile(r"[ \t\r\n,\ufeff]*")
 # One object around all records, as in `{"10001": {"dialogue": …}, "10002": {…}}`; too big to be read as one value.
 RECORDS_BY_NUMBER = re.compile(r'\{\s*"[0-9]+"\s*:\s*\{')
-_NUMBER = re.compile(r'"[^"\\]*"\s*:\s*')
+_NUMBER = re.compile(r'"([^"\\]*)"\s*:\s*')
 _MAX_VALUE = 16 << 20  # characters that one value may take
 _SHOWN = 500
 _DECODER = json.JSONDecoder()
@@ -54,9 +54,8 @@ def json_values(raw: RawFile, encoding: str) -> Iterator[Item]:
             number += 1
             line = window.line
             try:
-                if by_number:
-                    window.skip_key()
-                yield Item(line=line, number=number, value=window.value())
+                key = window.key() if by_number else ""
+                yield Item(line=line, number=number, key=key, value=window.value())
             except (ValueError, RecursionError) as error:
                 text = window.shown()
                 if not window.indented:
@@ -109,14 +108,15 @@ class _Window:
             return "}"
         return "]" if self.take("[") else ""
 
-    def skip_key(self) -> None:
-        """Step over the key of a record; raises ValueError when there is none."""
+    def key(self) -> str:
+        """The key of a record, stepped over; raises ValueError when there is none."""
         found = _NUMBER.match(self._text, self._at)
         while (not found or found.end() == len(self._text)) and len(self._text) - self._at < _SHOWN and self._more():
             found = _NUMBER.match(self._text, self._at)
         if not found:
             raise ValueError("a record without a key")
         self._move(found.end())
+        return found[1]
 
     def value(self) -> Any:
         """The value that begins here; raises ValueError, without moving, when it is broken."""

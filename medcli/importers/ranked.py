@@ -7,6 +7,7 @@ worse, drawn by the prompt's hash (https://arxiv.org/abs/2310.16944, section 4.2
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -94,21 +95,29 @@ def _completions(completions: Any) -> list[Scored]:
 def _rating(completion: Mapping[str, Any]) -> float:
     """The mean rating of all aspects; `overall_score` is 10 where it should be 1 in hundreds of the first rows."""
     aspects = completion.get("annotations")
-    ratings = (
-        [a.get("Rating") for a in aspects.values() if isinstance(a, Mapping)] if isinstance(aspects, Mapping) else []
+    rated = (
+        [aspect for aspect in aspects.values() if isinstance(aspect, Mapping)] if isinstance(aspects, Mapping) else []
     )
-    given = [float(rating) for rating in ratings if isinstance(rating, int | float | str) and _is_number(rating)]
-    return fmean(given) if given else _score(completion.get("overall_score"))
+    ratings = [rating for aspect in rated if (rating := _number(aspect.get("Rating"))) is not None]
+    return fmean(ratings) if ratings else _score(completion.get("overall_score"))
 
 
-def _is_number(rating: int | float | str) -> bool:
-    return not isinstance(rating, str) or rating.strip().replace(".", "", 1).isdecimal()  # "N/A" is no rating
+def _score(value: Any) -> float:
+    score = _number(value)
+    if score is None:
+        raise Refused("not a score" if value is None else f"not a score: {as_text(value, 'score')[:40]}")
+    return score
 
 
-def _score(score: Any) -> float:
-    if isinstance(score, bool) or not isinstance(score, int | float) or score != score:
-        raise Refused(f"not a score: {str(score)[:40]}")
-    return float(score)
+def _number(value: Any) -> float | None:
+    """A finite number, also one in a text; None for "N/A" and the like."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if isfinite(number) else None
 
 
 def _list(row: Mapping[str, Any], column: str) -> list[Any]:

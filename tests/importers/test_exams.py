@@ -279,6 +279,15 @@ def test_pubmedqa_forms_agree():
     assert own[0].stem.endswith("two groups were compared.\nDoes a daily walk lower blood pressure?")
 
 
+def test_pubmedqa_ground_truth_lists_the_official_test(tmp_path):
+    shutil.copy(RAW / "pubmedqa/ori_pqal.json", tmp_path)
+    (tmp_path / "test_ground_truth.json").write_text('{"900001": "no", "900002": "maybe", "900004": "no"}', "utf-8")
+    assert importer_for(tmp_path) == "pubmedqa"
+    rows = rows_of(tmp_path)
+    assert splits(rows) == {("test", ""): 3, ("train", ""): 6, ("train", "no answer"): 1}
+    assert [row.record.id for row in rows if row.split == "test"] == ["ori_pqal-2", "ori_pqal-3", "ori_pqal-5"]
+
+
 def test_what_a_build_keeps_of_an_exam(project):
     dataset = made(RAW / "cmb")
     check_account(dataset)

@@ -84,6 +84,14 @@ def test_scores_and_ranks_put_answers_in_order():
     assert [(r.chosen, r.rejected) for r in records[-2:]] == [("鲜枣", "苹果"), ("苹果", "石头")]
 
 
+@pytest.mark.parametrize("score", ['"N/A"', "null", "true", "[1]", "1e999", "9" * 5000, "{}"])
+def test_what_is_no_score_is_refused(tmp_path, score):
+    path = tmp_path / "odd.jsonl"
+    path.write_text(f'{{"prompt": "问", "responses": ["甲", "乙"], "scores": [1, {score}]}}\n', "utf-8")
+    (row,) = rows_of(path, "ranked")
+    assert row.reason.partition(": ")[0] in ("not a score", "not text", "broken JSON")
+
+
 def test_two_outputs_stay_with_alpaca():
     assert importer_for(RAW / "alpaca/choice.jsonl") == "alpaca"
 
