@@ -58,7 +58,13 @@ def check(train: str, against: Sequence[str], *, similarity: float = LEAK, repor
     names = tuple(against) or tuple(name for name in built_names() if name != Path(train).name)
     dataset = built(train)
     records = dataset.records("train") if dataset else raw_records(find(train, None, "", ""))
-    return _compare(train, records, [held_out(name) for name in names], similarity, report)
+    checked = _compare(train, records, [held_out(name) for name in names], similarity, report)
+    if not checked.items:
+        raise DataError(
+            f"there is nothing to compare {train} with",
+            hint="build an exam or a set with a test split, or name files with --against",
+        )
+    return checked
 
 
 def check_training(sources: Sequence[DatasetFolder], report: Report) -> list[Checked]:
@@ -97,11 +103,6 @@ def _compare(
 
     report.stage("reading what is held out")
     items = [(side.name, record) for side in held for record in side.records()]
-    if not items:
-        raise DataError(
-            f"there is nothing to compare {train} with",
-            hint="build an exam or a set with a test split, or name files with --against",
-        )
     index = HeldOut([asked_of(record) for _, record in items])
     report.stage(f"comparing {train} with {len(items):,} held-out items", None, "rows")
     pairs, leaked, count = [], set(), 0

@@ -1,6 +1,7 @@
 """The data of a run: mixtures, files built on the way, and leaks refused."""
 
 import json
+import random
 from collections import Counter
 
 import pytest
@@ -15,10 +16,12 @@ ASKED = "患者反复上腹部疼痛三年，近来加重，夜间明显，进�
 
 
 def pairs(path, name, count, extra=()):
-    rows = [
-        {"question": f"{name}第{n}问：{ASKED[n % 20 :]}{n}", "answer": f"{name}第{n}答，请按时复诊"}
-        for n in range(count)
+    generator = random.Random(name)
+    words = [
+        "".join(generator.choices("头胸腹背腰腿疼痛酸麻胀热冷咳喘晕吐泻痒肿天月年岁老幼男女", k=14))
+        for _ in range(count)
     ]
+    rows = [{"question": f"{word}怎么办", "answer": f"{word[::-1]}，请复诊"} for word in words]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*rows, *extra]), "utf-8")
     return path
 
