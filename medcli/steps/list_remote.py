@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from posixpath import commonpath
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -249,14 +250,16 @@ def _modelscope_data(address: Any) -> dict[str, Any]:
 
 
 def _of_urls(remote: Remote) -> Listing:
-    """Plain addresses: each is asked for its size and its version."""
+    """Plain addresses: each is asked for its size and its version; files keep the folders in which they differ."""
     from medcli.core.download import Address, head_of
 
+    places = {url: PurePosixPath(unquote(urlsplit(url).path)) for url in remote.urls}
+    common = commonpath([place.parent for place in places.values()])
     files = []
-    for url in remote.urls:
+    for url, place in places.items():
         size, mark = head_of(Address(url=url))
-        name = unquote(PurePosixPath(urlsplit(url).path).name)
-        files.append(RemoteFile(path=name, url=url, size=size, identity=f"mark:{mark or size}"))
+        path = place.relative_to(common).as_posix()
+        files.append(RemoteFile(path=path, url=url, size=size, identity=f"mark:{mark or size}"))
     return Listing(source=remote.urls[0].rpartition("/")[0], files=tuple(files))
 
 

@@ -58,30 +58,6 @@ def test_list(built):
     assert {"licence", "url", "commercial"} <= set(listed["known"][0])
 
 
-def test_show(built):
-    result = built("data", "show", "cmedqa2", 2)
-    assert result.exit_code == 0
-    assert "user\n" in result.stdout
-    row = json.loads(built("data", "show", "cmedqa2", "--split", "test", "--json").stdout)
-    assert row["id"] == "107-207"
-
-
-def test_show_preference_and_document(med):
-    med("data", "build", RAW / "preference/dpo.jsonl")
-    assert "rejected\n  不用管它。" in med("data", "show", "dpo").stdout
-    med("data", "build", RAW / "text/paragraphs.txt")
-    assert "第1节" in med("data", "show", "paragraphs").stdout
-
-
-def test_stats(built):
-    result = built("data", "stats", "cmedqa2")
-    assert "read 13 = kept 10 + refused 3" in result.stdout
-    assert "question without an answer" in result.stdout
-    figures = json.loads(built("data", "stats", "cmedqa2", "--json").stdout)
-    assert figures["splits"]["train"]["turns"] == {"1": 7}
-    assert figures["splits"]["train"]["characters"]["100"] >= figures["splits"]["train"]["characters"]["50"]
-
-
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -90,7 +66,7 @@ def test_stats(built):
         (("show", "cmedqa2", "--split", "tset"), 2, "did you mean 'test'?"),
         (("stats", "nothing"), 2, "no built data set is called 'nothing'"),
         (("build", "cmedqa3"), 2, "did you mean 'cmedqa'?"),
-        (("build", "cmedqa2"), 2, "--raw FILE_OR_DIR"),
+        (("build", "cepilepsyqa"), 2, "--raw FILE_OR_DIR"),
         (("build", "no/such.json"), 3, "there is no such file or folder"),
         (
             ("build", RAW / "cmedqa2/question.csv"),
