@@ -28,7 +28,7 @@ RAW_FILES = {
         {"the instruction does not end with a question": 1, "empty answer": 1},
     ),
     "literature/multiturn_chat.json": ("literature", 10, 10, {}),
-    "webmedqa": ("webmedqa", 10, 2, {"not the adopted answer": 8}),
+    "webmedqa": ("webmedqa", 30, 6, {"not the adopted answer": 24}),
     "huatuogpt": ("huatuogpt", 10, 8, {NO_ANSWER: 1, "a turn without a speaker": 1}),
     "cmtmedqa": ("alpaca", 10, 8, {"broken history": 2}),
     "chatdoctor/HealthCareMagic.json": ("alpaca", 10, 10, {}),
@@ -183,9 +183,10 @@ def test_a_dialogue_in_the_instruction_is_taken_apart():
 
 
 def test_webmedqa_keeps_the_adopted_answer_and_its_department():
-    first, second = records("webmedqa")
+    first, second, *_ = records("webmedqa")
     assert said(first)[1] == "a 多半是支气管炎，多喝温水，三天不退烧就拍胸片。"
-    assert second.meta == {"department": "心内科"}
+    assert said(second)[1] == "a 先少吃多餐，忌浓茶，两周不好来做胃镜。"
+    assert second.meta == {"department": "消化内科"}
 
 
 def test_huatuogpt_turns_lose_their_marks_and_keep_their_form():

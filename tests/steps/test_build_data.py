@@ -32,7 +32,7 @@ REAL = {
     "medicalgpt/fever.txt": {"read": 985, "kept": 906, "refused": 79},
     "medicalgpt/medical_corpus.txt": {"read": 87, "kept": 87},
     "chatmed": {"read": 450, "kept": 450},
-    "disc_medllm": {"read": 163, "kept": 160, "refused": 3},
+    "disc_medllm/test_examples.jsonl": {"read": 163, "kept": 160, "refused": 3},
 }
 
 
