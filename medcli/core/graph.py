@@ -206,4 +206,4 @@ def dropped_rows(entity: Entity) -> Iterator[Row]:
     """A row for each value that was dropped, so that it is counted and can be looked up."""
     for value in entity.dropped:
         reason = "a contradiction" if value.endswith("is good and bad") else "a value is cut off"
-        yield Row(file=entity.file, line=entity.line, reason=f"{reason}: {value}", text=f"{entity.name} {value}")
+        yield Row(file=entity.file, line=entity.line, reason=f"{reason}: {value}", text=f"{entity.name} {value}"[:500])

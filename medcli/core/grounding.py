@@ -17,10 +17,10 @@ _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _ITEM = re.compile(r"(?m)^\s*(?:\d{1,2}[.、)）](?!\d)|[（(]\d{1,2}[）)])")
 _DOSE = re.compile(r"(\d+(?:\.\d+)?)\s*(mg|g|ml|μg|ug|毫克|克|毫升|微克|片|粒|支|袋|次|滴)")
 _SAME_UNIT = {"毫克": "mg", "克": "g", "毫升": "ml", "微克": "μg", "ug": "μg"}
-# What drugs' names end with; two or three characters before tell which drug it is.
+# What drugs' names end with; the character or two before tell which drug it is, and more would take in a verb.
 _DRUG = re.compile(
-    r"[\u4e00-\u9fff]{2}(?:西林|沙星|霉素|他汀|洛尔|地平|普利|沙坦|拉唑|替丁|洛芬|米松|松龙|双胍|列净|格列\w|硝唑|康唑|环素)"
-    r"|[\u4e00-\u9fff]{3}(?:缓释片|肠溶片|分散片|胶囊|颗粒|注射液|口服液|软膏|乳膏|滴丸|滴眼液|喷雾剂|冲剂|糖浆)"
+    r"[\u4e00-\u9fff](?:西林|沙星|霉素|他汀|洛尔|地平|普利|沙坦|拉唑|替丁|洛芬|米松|松龙|双胍|列净|格列\w|硝唑|康唑|环素)"
+    r"|[\u4e00-\u9fff]{2}(?:缓释片|肠溶片|分散片|胶囊|颗粒|注射液|口服液|软膏|乳膏|滴丸|滴眼液|喷雾剂|冲剂|糖浆)"
     r"|头孢[\u4e00-\u9fff]{2}"
 )
 _DENIED = re.compile(

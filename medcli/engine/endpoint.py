@@ -33,7 +33,7 @@ class Endpoint:
         self.calls = self.tokens = self.from_cache = 0
         self._reserved = 0
         self._path = answered
-        self._known = dict(_kept(answered))
+        self._known, self._is_broken_off = _kept(answered)
         self._lock = threading.Lock()
         self._pace = _Pace(settings.requests_per_minute)
         self._client = _client(settings, self._pace)
@@ -42,6 +42,7 @@ class Endpoint:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] = self._path.open("a", encoding="utf-8", newline="\n")
+            self._file.write("\n" if self._is_broken_off else "")
         except OSError as error:
             raise storage_error(error, self._path) from error
         return self
@@ -181,16 +182,17 @@ def _client(settings: LlmSettings, pace: _Pace) -> Any:
     )
 
 
-def _kept(path: Path) -> Iterator[tuple[str, str]]:
-    """The answers of earlier runs; a line that a kill broke off is left out."""
-    if not path.is_file():
-        return
-    for line in path.read_text("utf-8", "replace").splitlines():
+def _kept(path: Path) -> tuple[dict[str, str], bool]:
+    """The answers of earlier runs, and whether a kill broke off the last line."""
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    answers = {}
+    for line in text.splitlines():
         try:
             row = json.loads(line)
-            yield row["key"], row["text"]
-        except (ValueError, KeyError, TypeError):
+            answers[row["key"]] = row["text"]
+        except (ValueError, KeyError, TypeError):  # a line that was broken off
             continue
+    return answers, not text.endswith("\n") and bool(text)
 
 
 def _said(error: Exception) -> str:

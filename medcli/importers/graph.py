@@ -32,12 +32,12 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
 
 
 def _questions(entity: Entity, attribute: str, id: str, source: str) -> Iterator[Row]:
-    chance = random.Random(id)
+    chance = random.Random(f"{entity.name} {attribute}")
     asked: set[str] = set()
     for number in range(WORDINGS):
         split = split_of(_SHARES, entity.name, attribute, number)
         question = ask(entity, attribute, split, chance)
         if question not in asked:
             record = single_turn(f"{id}-{number}", source, question, answer(entity, attribute), {})
-            yield Row(file=entity.file, line=entity.line, record=record, split=split, text=question)
+            yield Row(file=entity.file, line=entity.line, record=record, split=split, text=question[:500], made=True)
         asked.add(question)

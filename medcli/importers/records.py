@@ -31,6 +31,6 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
 
     for raw in raw_files(source):
         for item in items(raw):
-            split = item.value.get("split", "") if isinstance(item.value, dict) else ""
+            value = item.value if isinstance(item.value, dict) else {}
             for row in rows_from(raw, item, record):
-                yield replace(row, split=split or raw.split)
+                yield replace(row, split=value.get("split") or raw.split, made=value.get("made") is True)

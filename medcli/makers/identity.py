@@ -45,7 +45,7 @@ def make(settings: Settings) -> Iterator[Row]:
                     answer = chance.choice(topic["answers"]).format(**slots)
                     id = f"identity-{hashlib.sha256(question.encode()).hexdigest()[:8]}-{number}"
                     record = single_turn(id, "identity", greeting + question, answer)
-                    yield Row(file=file.name, line=1, record=record, split=_split(question), text=question)
+                    yield Row(file=file.name, line=1, record=record, split=_split(question), text=question, made=True)
 
 
 def _split(question: str) -> str:

@@ -105,7 +105,7 @@ def _row(draw: Draw, form: str, asked: set[str]) -> Row:
     asked.add(question)
     id = f"{form}-{entity.name}-{draw.number}"
     record = _question(made, id, draw.chance) if isinstance(made, Choices) else _conversation(made, id, form)
-    return Row(file=entity.file, line=entity.line, record=record, split=draw.split, text=question)
+    return Row(file=entity.file, line=entity.line, record=record, split=draw.split, text=question, made=True)
 
 
 def _conversation(turns: Sequence[str], id: str, form: str) -> Conversation:

@@ -50,7 +50,6 @@ def make_kg(source: Path, settings: kg.Settings, how: BuildSettings, report: Rep
             f"{source} holds no disease", hint="it must have columns such as name, symptom, cure_department"
         )
     shares = {"valid": how.valid, "test": how.test}
-    how = _templated(how)
     if settings.llm:
         with _asking(settings, name, report) as ask:
             rows = [*faults, *kg_llm.make(graph, ask, settings.seed, shares)]
@@ -69,7 +68,7 @@ def make_kg(source: Path, settings: kg.Settings, how: BuildSettings, report: Rep
 
 def make_identity(settings: identity.Settings, how: BuildSettings, report: Report) -> DatasetFolder:
     """Dialogues in which a model says who it is; a name and a date in them are no patient's."""
-    return _built(identity.make(settings), settings.name, replace(_templated(how), phi="off"), report)
+    return _built(identity.make(settings), settings.name, replace(how, phi="off"), report)
 
 
 def make_literature(
@@ -171,13 +170,8 @@ def _built(rows: Iterable[Row], name: str, how: BuildSettings, report: Report) -
 
 def _line(row: Row) -> dict[str, Any]:
     if row.record is not None:
-        return to_row(row.record) | {"split": row.split}
+        return to_row(row.record) | {"split": row.split, "made": row.made}
     return {"reason": row.reason, "at": f"{row.file}:{row.line}", "text": row.text, "split": row.split}
-
-
-def _templated(how: BuildSettings) -> BuildSettings:
-    """Sentences from templates are near-duplicates of each other, and are meant to be."""
-    return replace(how, near=1.0, repetition=1.0)
 
 
 @contextmanager

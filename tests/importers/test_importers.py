@@ -60,6 +60,13 @@ RAW_FILES = {
     "medqa/Mainland_dev.jsonl": ("medqa", 10, 10, {}),
     "medmcqa/dev.json": ("medmcqa", 10, 8, {"no answer": 1, "cop is out of range": 1}),
     "medmcqa/hub.jsonl": ("medmcqa", 10, 9, {"no answer": 1}),
+    "graph/medical.json": ("graph", 146, 138, {"a contradiction": 2, "the same attributes of this disease came before": 2,
+                           "a value is cut off": 1, "no name": 1, "the name is cut off": 1,
+                           "no attribute has a value": 1}),
+    "graph/disease.csv": ("graph", 197, 192, {"a value is cut off": 2, "the name is cut off": 1,
+                          "the same attributes of this disease came before": 1,
+                          "cells stand past the last named column, so the others may be shifted": 1}),
+    "graph/cmekg.json": ("graph", 86, 84, {"not text": 1, "not an object with columns": 1}),
     "pubmedqa/ori_pqal.json": ("pubmedqa", 10, 9, {"no answer": 1}),
     "pubmedqa/hub.jsonl": ("pubmedqa", 10, 9, {"no answer": 1}),
 }  # fmt: skip
