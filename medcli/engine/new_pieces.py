@@ -21,6 +21,7 @@ LONGEST = 8  # characters of a piece
 LEAST = 5  # a piece seen less often would not be learnt by the model either
 BATCH = 256  # texts
 T = TypeVar("T")
+_UTF8 = 4  # bytes of the longest character
 _FIRST = 0x10000  # symbols are written as characters from here on, past the surrogates
 
 
@@ -66,17 +67,19 @@ class _Symbols:
     def runs(self, ids: Sequence[int]) -> Iterator[str]:
         """The stretches of Chinese text, two symbols or more, or one that is several tokens."""
         run = ""
-        pending: tuple[int, ...] = ()
+        pending: tuple[int, ...] = ()  # parts of a character that is not complete yet
         for id in ids:
-            if id in self.vocabulary.broken:
+            is_part = id in self.vocabulary.broken
+            symbol = self._whole.get(id, "")
+            if is_part:
                 pending = (*pending, id)
-                if symbol := self._character(pending):
-                    run, pending = run + symbol, ()
-            elif not pending and (symbol := self._whole.get(id, "")):
-                run += symbol
-            else:
+                symbol = self._character(pending)
+                if not symbol and self._may_go_on(pending):
+                    continue
+            if not symbol or (pending and not is_part):
                 yield from self._worth(run)
-                run, pending = self._whole.get(id, ""), ()
+                run = ""
+            run, pending = run + symbol, ()
         yield from self._worth(run)
 
     def token(self, symbol: str) -> str:
@@ -96,6 +99,11 @@ class _Symbols:
             return self._of_tokens[pending]
         text = b"".join(self.vocabulary.surfaces[id] for id in pending).decode("utf-8", "replace")
         return self._new(pending, text) if len(text) == 1 and HAN.fullmatch(text) else ""
+
+    def _may_go_on(self, pending: tuple[int, ...]) -> bool:
+        """Whether more bytes could make it a character."""
+        surface = b"".join(self.vocabulary.surfaces[id] for id in pending)
+        return len(surface) < _UTF8 and "\ufffd" in surface.decode("utf-8", "replace")
 
     def _new(self, ids: tuple[int, ...], text: str) -> str:
         symbol = chr(_FIRST + len(self.ids))

@@ -146,18 +146,15 @@ class PieceVocabulary:
 
     name: str
     path: Path
-
-    @cached_property
-    def _model(self) -> Any:
-        return _sentencepiece(self.path)
+    model: Any
 
     @property
     def size(self) -> int:
-        return int(self._model.vocab_size())
+        return int(self.model.vocab_size())
 
     @cached_property
     def tokens(self) -> Sequence[str]:
-        return [self._model.id_to_piece(id) for id in range(self.size)]
+        return [self.model.id_to_piece(id) for id in range(self.size)]
 
     @cached_property
     def surfaces(self) -> Sequence[bytes]:
@@ -165,25 +162,25 @@ class PieceVocabulary:
 
     @cached_property
     def broken(self) -> frozenset[int]:
-        return _parts_of_characters(self.surfaces) | {self._model.unk_id()}
+        return _parts_of_characters(self.surfaces) | {self.model.unk_id()}
 
     @property
     def merges_bytes(self) -> bool:
         return False
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded: list[list[int]] = self._model.encode(list(texts))
+        encoded: list[list[int]] = self.model.encode(list(texts))
         return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
-        return str(self._model.decode(list(ids)))
+        return str(self.model.decode(list(ids)))
 
     def extended(self, pieces: Sequence[Piece], folder: Path) -> "PieceVocabulary":
         """A message of protocol buffers followed by another one is the two merged: the pieces are simply appended.
 
         https://protobuf.dev/programming-guides/encoding/#last-one-wins
         """
-        scores = [self._model.get_score(id) for id in range(self.size)]
+        scores = [self.model.get_score(id) for id in range(self.size)]
         if not all(score.is_integer() for score in scores):
             raise ModelError(
                 f"{self.name}: a unigram model, and only BPE can be extended", hint="ChatGLM, Baichuan, Llama are BPE"
@@ -191,7 +188,7 @@ class PieceVocabulary:
         # A BPE piece's score is minus its rank; below the lowest it is tried last.
         added = [_piece_message(piece.token, min(scores) - 1 - index) for index, piece in enumerate(pieces)]
         (folder / _PIECES).write_bytes(self.path.read_bytes() + b"".join(added))
-        return PieceVocabulary(self.name, folder / _PIECES)
+        return _piece_vocabulary(self.name, folder / _PIECES)
 
 
 def open_vocabulary(name: str, report: Report) -> Vocabulary:
@@ -199,7 +196,7 @@ def open_vocabulary(name: str, report: Report) -> Vocabulary:
     path = Path(name).expanduser()
     pieces = path if path.suffix == ".model" else path / _PIECES
     if pieces.is_file() and not (path / _TOKENIZER).is_file():
-        return PieceVocabulary(name, pieces)
+        return _piece_vocabulary(name, pieces)
     own = any((path / file).is_file() for file in (_TOKENIZER, "tokenizer_config.json"))
     ref = ModelRef(base=str(path)) if own and not (path / "adapter_config.json").is_file() else resolve(name)
     tokenizer = plain_tokenizer(ref, report)
@@ -237,13 +234,13 @@ def _parts_of_characters(surfaces: Sequence[bytes]) -> frozenset[int]:
     return frozenset(id for id, surface in enumerate(surfaces) if "\ufffd" in surface.decode("utf-8", "replace"))
 
 
-def _sentencepiece(path: Path) -> Any:
+def _piece_vocabulary(name: str, path: Path) -> PieceVocabulary:
     try:
         from sentencepiece import SentencePieceProcessor
     except ImportError as error:
         raise ModelError(f"{path}: reading it needs sentencepiece", hint="pip install sentencepiece") from error
     try:
-        return SentencePieceProcessor(model_file=str(path))
+        return PieceVocabulary(name, path, SentencePieceProcessor(model_file=str(path)))
     except (RuntimeError, OSError) as error:
         raise ModelError(f"{path}: not a SentencePiece model, or a damaged one", hint="fetch it again") from error
 

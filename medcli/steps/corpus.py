@@ -70,13 +70,17 @@ def learnable(source: DatasetFolder | Found, held: list[str]) -> Iterator[str]:
     share = min(1.0, _LEARN_BYTES / max(_size(source), 1))
     room = _HELD_CHARACTERS
     for passage in passages_of(source):
-        chance = fingerprint(passage.text, seed=1) / _WHOLE
-        if passage.split in ("valid", "test") if parted else chance < _HELD_SHARE:
+        if passage.split in ("valid", "test") if parted else _chance(passage.text, seed=1) < _HELD_SHARE:
             if room > 0:
                 held.append(passage.text)
                 room -= len(passage.text)
-        elif fingerprint(passage.text, seed=2) / _WHOLE < share:
+        elif share == 1 or _chance(passage.text, seed=2) < share:
             yield passage.text
+
+
+def _chance(text: str, seed: int) -> float:
+    """A number from 0 to 1 that the text decides."""
+    return fingerprint(text, seed=seed) / _WHOLE
 
 
 def _size(source: DatasetFolder | Found) -> int:

@@ -261,7 +261,7 @@ def _compared(old: "Vocabulary", new: "Vocabulary", texts: Sequence[str], report
             before.add(text, one, old.broken)
             after.add(text, other, new.broken)
         report.advance(before.texts)
-    return before.measured(old.name, HELD_OUT), after.measured(new.name, HELD_OUT)
+    return before.measured(old.name, HELD_OUT), after.measured(f"{old.name} + {new.size - old.size:,}", HELD_OUT)
 
 
 def _figures(tallies: Mapping[tuple[str, str], Mapping[str, _Tally]]) -> list[Measured]:

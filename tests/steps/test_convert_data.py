@@ -35,7 +35,7 @@ def record_of(kind, number):
         case "preference":
             return Preference(prompt=messages[:-1], chosen=f"多喝水{number}。", rejected="不知道。", **ids)
         case "document":
-            return Document(text=f"咳嗽{number}天以上应当就诊。\n\n查体\u2028见肺部啰音。", **ids)
+            return Document(text=f"咳嗽{number}天以上应当就诊。\n\n查体\t见肺部啰音。", **ids)
         case "question":
             choices = (f"甲{number}", "乙", "丙")
             return Question(stem=f"第{number}题？", choices=choices, answer="AC", subject="内科", **ids)
