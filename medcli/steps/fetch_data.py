@@ -62,8 +62,13 @@ def plan_rows(remote: Remote, hub: str, report: Report) -> list[tuple[str, Any, 
     record = read_record(remote.folder)
     missing = [file for file in listing.files if not _is_here(remote.folder, record, file)]
     size = sum(file.size or 0 for file in missing)
-    what = f"{len(missing)} of {len(listing.files)} files, {size / 1e6:,.1f} MB"
+    what = f"{len(missing)} of {len(listing.files)} files, {size_in_words(size)}"
     return [("would download", what, listing.source), ("terms", terms_of(remote, listing.licence), remote.page)]
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as kB or MB."""
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
 def read_record(place: Path) -> dict[str, Any]:

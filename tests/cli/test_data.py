@@ -51,7 +51,7 @@ def test_settings_come_from_the_environment_and_med_toml(med, project, monkeypat
 
 def test_list(built):
     result = built("data", "list")
-    assert "built: 10 records" in result.stdout
+    assert result.stdout.splitlines()[1].split()[:3] == ["cmedqa2", "conversation", "10"]
     assert "huatuo-llama" in result.stdout
     listed = json.loads(built("data", "list", "--json").stdout)
     assert listed["built"][0]["name"] == "cmedqa2"

@@ -18,7 +18,7 @@ def test_an_entry_is_complete(known: KnownDataset):
     assert re.fullmatch(r"[a-z0-9][a-z0-9.-]*", known.name)
     assert known.importer in IMPORTERS.names()
     assert known.kind in ("conversation", "preference", "document", "question")
-    assert set(known.language.split(", ")) <= {"zh", "en"}
+    assert set(known.language.split(",")) <= {"zh", "en"}
     assert known.commercial in ("yes", "no", "unknown")
     assert all((known.title, known.size, known.licence))
     assert len(known.title) <= 80

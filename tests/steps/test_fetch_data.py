@@ -38,8 +38,9 @@ class Watch(Notes):
 
 @pytest.fixture
 def hub(project, monkeypatch):
-    for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+    for name in ("HF_TOKEN", "MODELSCOPE_API_TOKEN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
     with serving(files=dict(FILES)) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
         monkeypatch.setenv("MODELSCOPE_DOMAIN", hub.address)
@@ -299,7 +300,7 @@ def registered(hub, project):
 def test_build_downloads_a_registered_set(registered):
     watch = Watch()
     planned = build_data.plan("mine", BuildSettings())
-    assert planned.rows()[0][:2] == ("would download", "1 of 1 files, 0.0 MB")
+    assert planned.rows()[0][:2] == ("would download", "1 of 1 files, 2.8 kB")
     assert registered.loads() == []
     dataset = build_data.build("mine", BuildSettings(), report=watch)
     check_account(dataset)
