@@ -179,7 +179,7 @@ def _write_manifest(path: Path, table: dict[str, Any]) -> None:
 
 def _settings_table(settings: BuildSettings) -> dict[str, Any]:
     """What a rebuild needs beside the files; `name` and `importer` stand in the manifest themselves."""
-    table = {key: value for key, value in asdict(settings).items() if key not in ("name", "importer", "verify")}
+    table = {key: value for key, value in asdict(settings).items() if key not in ("name", "importer", "hub", "verify")}
     return {key: value for key, value in table.items() if value is not None}
 
 
