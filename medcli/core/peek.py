@@ -119,7 +119,7 @@ def format_of(raw: RawFile, encoding: str) -> Format:
             return "json lines"
         return "json lines" if not RECORDS_BY_NUMBER.match(head) and _has_lines_of_json(head) else "json"
     if head.startswith("[") and (raw.suffix != ".txt" or re.match(r'\[\s*[\[{"]', head)):
-        return "json"
+        return "json lines" if _has_objects_by_line(head) else "json"
     if raw.suffix in (".json", ".jsonl", ".ndjson"):
         return "json lines"
     return "table" if _has_header(head) else "text"
@@ -130,6 +130,12 @@ def _has_lines_of_json(head: str) -> bool:
     lines = [line.rstrip() for line in head.split("\n") if line.strip()][:_FIRST]
     whole = [line for line in lines if line.startswith("{") and line.endswith("}")]
     return any(_is_json(line) for line in whole) or (bool(whole) and len(whole) == len(lines))
+
+
+def _has_objects_by_line(head: str) -> bool:
+    """Whether two lines hold a whole object each, which in an array a comma would part: "[" was a broken line."""
+    lines = (line.rstrip() for line in head.split("\n")[: _FIRST + 1])
+    return sum(line.startswith("{") and line.endswith("}") and _is_json(line) for line in lines) > 1
 
 
 def _is_json(line: str) -> bool:

@@ -34,7 +34,26 @@ def json_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
             try:
                 yield Item(line=line, number=number, value=json.loads(text))
             except (ValueError, RecursionError) as error:
-                yield Item(line=line, number=number, reason=_said(error), text=text.strip()[:_SHOWN])
+                for item in _glued(line, number, text.strip(), error):
+                    number = item.number
+                    yield item
+
+
+def _glued(line: int, number: int, text: str, error: ValueError | RecursionError) -> Iterator[Item]:
+    """The objects that stand on one line without a break, `}{`; what else it holds is one refused item."""
+    at = 0
+    while at < len(text):
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as broken:
+            yield Item(line=line, number=number, reason=_said(broken if at else error), text=text[at : at + _SHOWN])
+            return
+        if not isinstance(value, dict):
+            yield Item(line=line, number=number, reason=_said(error), text=text[at : at + _SHOWN])
+            return
+        yield Item(line=line, number=number, value=value)
+        number += 1
+        at = _past_gap(text, end)
 
 
 def json_values(raw: RawFile, encoding: str) -> Iterator[Item]:

@@ -3,7 +3,6 @@
 import json
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,12 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from medcli.core.dataset_folder import DatasetFolder
-from medcli.core.errors import DataError, MedError, StorageError, UnknownNameError, UsageError
-from tests.building import SOURCES, Notes, alpaca, check_account, made
+from medcli.core.errors import DataError, StorageError, UnknownNameError, UsageError
+from tests.building import Notes, alpaca, check_account, made
 from tests.conftest import RAW
 
 
@@ -136,7 +133,7 @@ MEASURE = """
 import resource, sys
 from medcli.core.build_settings import BuildSettings
 from medcli.steps.build_data import build
-build(sys.argv[1], BuildSettings())
+build(sys.argv[1], BuildSettings(near=1, repetition=1))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -163,57 +160,3 @@ def test_memory_does_not_grow_with_the_file(project, tmp_path):
     # 40,000 rows of 850 bytes are 34 MB; what may stay of each is its hash.
     assert large - small < 12
     assert large_file.stat().st_size > 30 << 20
-
-
-FORMATS = [RAW / name for name in SOURCES if (RAW / name).is_file()]
-
-
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_spoilt_bytes_give_rows_or_a_message(project, data):
-    """Whatever is done to a raw file, the answer is an account that adds up or one MedError."""
-    source = data.draw(st.sampled_from(FORMATS))
-    content = bytearray(source.read_bytes())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        match data.draw(st.sampled_from(["set", "cut", "insert", "drop"])):
-            case "set":
-                content[at] = data.draw(st.sampled_from(list(b'"{}[],:\n\t\0\\e1')) | st.integers(0, 255))
-            case "cut":
-                content = content[: max(at, 1)]
-            case "insert":
-                content[at:at] = data.draw(st.binary(max_size=8))
-            case "drop":
-                del content[at : at + 5]
-                content = content or bytearray(b"x")
-    shutil.rmtree(project / "data", ignore_errors=True)
-    path = project / source.name
-    path.write_bytes(content)
-    importer = data.draw(st.sampled_from(["", source.parent.name]))
-    try:
-        dataset = made(path, importer=importer)
-    except MedError as error:
-        assert error.message
-    else:
-        check_account(dataset)
-    path.unlink()
-
-
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_spoilt_cmedqa_gives_rows_or_a_message(project, data):
-    raw = project / "raw"
-    shutil.rmtree(project / "data", ignore_errors=True)
-    shutil.rmtree(raw, ignore_errors=True)
-    shutil.copytree(RAW / "cmedqa2", raw)
-    path = raw / data.draw(st.sampled_from(sorted(p.name for p in raw.iterdir())))
-    content = bytearray(path.read_bytes())
-    at = data.draw(st.integers(0, len(content) - 1))
-    content[at : at + data.draw(st.integers(0, 6))] = data.draw(
-        st.binary(max_size=6) | st.sampled_from([b"\n", b",", b'"'])
-    )
-    path.write_bytes(content)
-    try:
-        check_account(made("cmedqa2", raw=raw))
-    except MedError as error:
-        assert error.message
