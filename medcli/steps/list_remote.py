@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from posixpath import commonpath
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
+from medcli.core.dataset_info import FILE as REGISTRY
 from medcli.core.errors import DataError, ServiceError, UsageError
 from medcli.core.known_datasets import KnownDataset, matches
 from medcli.core.raw import DATA_SUFFIXES
@@ -88,12 +90,19 @@ def list_files(remote: Remote, hub: str, report: Report) -> Listing:
     every = {"huggingface": remote.hub, "url": remote.urls, "modelscope": remote.modelscope}
     names = [name for name, there in every.items() if there and hub in ("auto", name)]
     if not names:
-        there = ", ".join(name for name, place in every.items() if place)
-        raise UsageError(f"{remote.name} cannot be downloaded from {hub}", hint=f"it can from {there}: --hub {there}")
+        there = [name for name, place in every.items() if place]
+        raise UsageError(
+            f"{remote.name} cannot be downloaded from {hub}", hint=f"it can with --hub {' or '.join(there)}"
+        )
     for name in names:
         try:
             with refusals_explained(remote):
                 return _chosen(remote, _LISTERS[name](remote))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ServiceError(
+                f"{remote.name}: the list of files from {name} has not the form it should have: {error!r}",
+                hint="a proxy or a mirror may have answered: try another --hub, or another HF_ENDPOINT",
+            ) from error
         except Unreachable as error:
             if name == names[-1]:
                 raise Unreachable(error.message, hint=_when_unreachable(remote)) from error
@@ -160,6 +169,9 @@ def _chosen(remote: Remote, listing: Listing) -> Listing:
 
 
 def _is_readable(path: str) -> bool:
+    """Whether it is data; a registry of data sets is none, for what a server says in it would be believed."""
+    if PurePosixPath(path).name.lower() == REGISTRY:
+        return False
     return is_archive(path) or path.lower().removesuffix(".gz").endswith(DATA_SUFFIXES)
 
 
@@ -217,14 +229,15 @@ def _of_modelscope(remote: Remote) -> Listing:
     token = variable_of_others("MODELSCOPE_API_TOKEN")
     secrets = {"Cookie": f"m_session_id={token}"} if token else {}
     number = _modelscope_data(Address(url=f"{base}/api/v1/datasets/{remote.modelscope}", secrets=secrets))["Id"]
-    rows: list[Mapping[str, Any]] = []
-    while len(rows) % _PAGE == 0:
-        asked = {"Revision": "master", "Recursive": True, "PageNumber": len(rows) // _PAGE + 1, "PageSize": _PAGE}
+    rows: dict[str, Mapping[str, Any]] = {}
+    for page_number in count(1):
+        asked = {"Revision": "master", "Recursive": True, "PageNumber": page_number, "PageSize": _PAGE}
         tree = f"{base}/api/v1/datasets/{number}/repo/tree?{urlencode(asked)}"
-        page = _modelscope_data(Address(url=tree, secrets=secrets)).get("Files") or []
-        rows += page
-        if not page:
+        page = {row["Path"]: row for row in _modelscope_data(Address(url=tree, secrets=secrets)).get("Files") or []}
+        if len(page) < _PAGE or page.keys() <= rows.keys():
+            rows |= page
             break
+        rows |= page
     files = [
         RemoteFile(
             path=row["Path"],
@@ -233,7 +246,7 @@ def _of_modelscope(remote: Remote) -> Listing:
             size=row["Size"],
             identity=f"sha256:{row['Sha256']}" if row.get("Sha256") else f"mark:{row['Size']}",
         )
-        for row in rows
+        for row in rows.values()
         if row["Type"] != "tree"
     ]
     return Listing(source=f"{base}/datasets/{remote.modelscope}", files=tuple(files), secrets=secrets)

@@ -70,6 +70,8 @@ class _Answer(BaseHTTPRequestHandler):
         match parts.path:
             case path if path.strip("/") in hub.moved:
                 self._send(302, b"", {"Location": hub.moved[path.strip("/")]})
+            case path if path.startswith("/odd/"):
+                self._json({"error": "no"})
             case "/plain/page.json":
                 self._send(200, b"<html>log in</html>", {"Content-Type": "text/html"})
             case path if (

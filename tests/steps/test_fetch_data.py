@@ -189,6 +189,21 @@ def test_no_file_leaves_the_folder(hub, path):
     assert not list(remote().folder.parent.rglob("*.json*"))
 
 
+def test_a_registry_that_lies_with_the_data_is_not_loaded(hub, project):
+    """It could name any file of this machine under the name that is asked for."""
+    (project / "secret.json").write_text('[{"instruction": "a", "output": "b"}]', "utf-8")
+    entry = {"records": {"file_name": str(project / "secret.json")}}
+    hub.files = {"dataset_info.json": json.dumps(entry).encode(), "train.jsonl": SMALL}
+    place = fetch(remote(files=("*.json*",)), "auto", Watch())
+    assert [p.name for p in place.iterdir() if p.name != RECORD] == ["train.jsonl"]
+
+
+def test_a_list_of_another_form_is_told(hub, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", f"{hub.address}/odd")
+    with pytest.raises(ServiceError, match="has not the form it should have"):
+        fetch(remote(), "auto", Watch())
+
+
 def test_only_the_web_is_followed(hub, tmp_path):
     (tmp_path / "secret.json").write_text("[]", "utf-8")
     for place in ((tmp_path / "secret.json").as_uri(), "ftp://127.0.0.1/x.json"):
