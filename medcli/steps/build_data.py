@@ -26,7 +26,7 @@ from medcli.steps.held_out import HeldOutSet, held_out
 from medcli.steps.write_data import Writer, fill_empty_splits
 
 SECTION = "data.build"
-GATES = ("normalise", "structure", "duplicates")
+GATES = ("normalise", "structure", "quality", "phi", "duplicates")
 _SILENT = Silent()
 _TOLD_EVERY = 1000  # rows
 

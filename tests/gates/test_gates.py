@@ -1,17 +1,10 @@
 """What the gates tidy and what they refuse."""
 
-from collections import Counter
-
 import pytest
 
-from medcli.core.build_settings import BuildSettings
-from medcli.core.record import Conversation, Document, Message, Preference
+from medcli.core.record import Question
 from medcli.gates import duplicates, normalise, structure
-
-
-def opened(module, **settings):
-    """A gate's check."""
-    return module.gate(BuildSettings(**settings), Counter())
+from tests.gates.records import dialogue, document, opened, preference
 
 
 def through(record):
@@ -19,19 +12,11 @@ def through(record):
     return opened(structure)(opened(normalise)(record))
 
 
-def dialogue(*contents, roles=("user", "assistant") * 5, id="a"):
-    messages = tuple(Message(role=role, content=text) for role, text in zip(roles, contents, strict=False))
-    return Conversation(id=id, messages=messages, source="test")
+def exam(stem):
+    return Question(id="a", stem=stem, choices=("是", "否"), answer="A", subject="内科", source="test")
 
 
-def preference(prompt="头疼", chosen="休息", rejected="不管"):
-    return Preference(
-        id="a",
-        prompt=(Message(role="user", content=prompt),),
-        chosen=chosen,
-        rejected=rejected,
-        source="test",
-    )
+NOTHING = ["无", "无。", "暂无", "没有", "null", "NULL", "N/A", "none", "……", "。", "？！", "暂无回答", " - ", "（无）"]
 
 
 def test_tidies_text():
@@ -67,11 +52,36 @@ def test_drops_an_empty_system_message():
         (preference(chosen=""), "empty answer"),
         (preference(rejected=" 休息 "), "the better and the worse answer are the same"),
         (preference(prompt=""), "empty question"),
-        (Document(id="a", text=" \n", source="test"), "empty text"),
+        (document(" \n"), "empty text"),
+        (document("……。"), "empty text"),
+        *((dialogue("有副作用吗？", text), "empty answer") for text in NOTHING),
+        *((dialogue(text, "多休息"), "empty question") for text in NOTHING),
+        (dialogue("疼", "几天了？", "三天", "null"), "empty answer"),
+        (dialogue("疼", "几天了？", "三天", "？？"), "empty answer"),
+        (preference(prompt="无"), "empty question"),
+        (preference(chosen="暂无。"), "empty answer"),
+        (exam("……"), "empty question"),
     ],
 )
 def test_refuses(record, reason):
     assert through(record) == reason
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        *(
+            dialogue("有副作用吗？", text)
+            for text in ("是的。", "否", "A", "B。", "√", "没有副作用", "无需手术", "10", "不", "NA受体")
+        ),
+        dialogue("疼", "有过敏史吗？", "没有", "发烧吗？", "无。", "建议复查"),
+        dialogue("疼", "有过敏史吗？", "？？", "没有。", "好的", "不客气"),
+        preference(rejected="无"),
+        exam("无痛性血尿首先考虑？"),
+    ],
+)
+def test_keeps_short_answers_that_mean_something(record):
+    assert through(record) == record
 
 
 def test_duplicates_keeps_the_first():
