@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 PERCENTILES = (50, 90, 99, 100)
-# Ten to a power of ten, as even on a log scale as round numbers are: ISO 3's series R10, rounded.
-_STEPS = (10, 12, 16, 20, 25, 30, 40, 50, 60, 80)
-_EDGES = tuple(sorted({0, *(step * 10**power // 10 for power in range(10) for step in _STEPS)}))
+# ISO 3's series R10: ten numbers to a power of ten, each about 1.26 times the one before.
+_STEPS = (100, 125, 160, 200, 250, 315, 400, 500, 630, 800)
+_EDGES = tuple(sorted({0, *(step * 10**power // 100 for power in range(10) for step in _STEPS)}))
 _FEW = 12  # so many values or fewer stand each for themselves
 
 

@@ -13,7 +13,8 @@ from medcli.core.distribution import Bin, Distribution
 from medcli.core.report import Report, Silent
 from medcli.core.resources import templates
 from medcli.core.settings import flag_of
-from medcli.steps.data_stats import Stats, commercial_use, duplicates, known_as, leading, refused_examples, stats
+from medcli.steps.data_stats import Stats, commercial_use, duplicates, known_as, leading, stats
+from medcli.steps.refused_rows import refused_examples
 
 CARD = "report.html"
 _MOST_LABELS = 12  # under a histogram
@@ -77,12 +78,19 @@ def _flags(settings: Mapping[str, Any]) -> list[str]:
     for item in fields(BuildSettings):
         name = flag_of(item)
         value = settings.get(name, item.default)
-        if value != item.default:
-            flag = name.replace("_", "-")
-            words += (
-                [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-            )
+        if _typed(value) == _typed(item.default):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", _typed(value)]
     return words
+
+
+def _typed(value: Any) -> str:
+    """A setting's value as it is typed; a list in a manifest is a tuple among the defaults."""
+    return ",".join(value) if isinstance(value, list | tuple) else str(value)
 
 
 def _context(dataset: DatasetFolder, figures: Stats) -> dict[str, Any]:
@@ -100,7 +108,7 @@ def _context(dataset: DatasetFolder, figures: Stats) -> dict[str, Any]:
         "splits": SPLITS,
         "known": known,
         "commercial": commercial_use(dataset),
-        "changed": manifest.get("changed", {}),
+        "changed": _by_treatment(manifest.get("changed", {})),
         "duplicates": duplicates(dataset),
         "examples": refused_examples(dataset),
         "lengths": [(unit, histogram(whole), parts) for unit, whole, parts in lengths],
@@ -114,12 +122,24 @@ def _context(dataset: DatasetFolder, figures: Stats) -> dict[str, Any]:
     }
 
 
+def _by_treatment(changed: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """What the gates changed, apart by what they did with it: masked or found identifiers by kind, and the rest."""
+    parts: dict[str, dict[str, int]] = {"masked": {}, "found, not masked": {}, "mended": {}}
+    for what, count in changed.items():
+        treatment, _, kind = what.partition(": ")
+        if kind and treatment in parts:
+            parts[treatment][kind] = count
+        else:
+            parts["mended"][what] = count
+    return parts
+
+
 def _settings(table: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     """(flag, value, what it means) of the settings a data set was built with."""
     meanings = {flag_of(item): str(item.metadata["help"]) for item in fields(BuildSettings)}
-    shown = {True: "yes", False: "no"}
+    shown = {"True": "yes", "False": "no"}
     return [
-        (f"--{name.replace('_', '-')}", shown[value] if isinstance(value, bool) else value, meanings.get(name, ""))
+        (f"--{name.replace('_', '-')}", shown.get(_typed(value), _typed(value)), meanings.get(name, ""))
         for name, value in table.items()
     ]
 

@@ -1,9 +1,8 @@
 """Figures of a built data set, read once: records, turns, lengths, languages, and what a cutoff would cost."""
 
-import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -12,16 +11,15 @@ from typing import Any, Protocol
 from medcli.core.chat_template import Segment
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.distribution import Distribution, merged
-from medcli.core.errors import DataError, UsageError
+from medcli.core.errors import UsageError
 from medcli.core.known_datasets import KnownDataset, known_datasets
 from medcli.core.model_ref import resolve
 from medcli.core.record import Conversation, Document, Message, Preference, Question, Record
 from medcli.core.report import Report, Silent
+from medcli.steps.refused_rows import refused_examples
 
-EXAMPLES = 5  # refused rows shown for a reason
 DEPARTMENTS = 20  # named; the rest is counted together
 MOSTLY_HAN, SOME_HAN, NO_HAN = "mostly Han", "some Han", "no Han"
-_EXAMPLE_LENGTH = 200  # characters
 _BATCH = 1000  # records
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
 _SILENT = Silent()
@@ -56,16 +54,6 @@ class Cut:
     unanswered: int = 0
     answers: int = 0
     lost: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A refused row, its text shortened."""
-
-    file: str
-    line: int
-    reason: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,21 +123,6 @@ def stats(
     )
 
 
-def refused_examples(dataset: DatasetFolder) -> dict[str, list[Refused]]:
-    """Reason, most frequent first -> its first refused rows; raises DataError with file and line."""
-    wanted = {reason: min(count, EXAMPLES) for reason, count in dataset.manifest["refused"].items()}
-    found: dict[str, list[Refused]] = {reason: [] for reason in wanted}
-    missing = sum(wanted.values())
-    for row in _refused(dataset.file("refused")) if missing else ():
-        reason = row.reason.partition(": ")[0]
-        if len(found.get(reason, ())) < wanted.get(reason, 0):
-            found[reason].append(row)
-            missing -= 1
-        if not missing:
-            break
-    return found
-
-
 def known_as(dataset: DatasetFolder) -> KnownDataset | None:
     """The set known by name that this one was built from; a user's own may be called alike, but has no licence."""
     known = known_datasets().get(dataset.manifest["name"])
@@ -168,7 +141,7 @@ def duplicates(dataset: DatasetFolder) -> dict[str, int]:
     return {
         "exact duplicates": refused.get("exact duplicate", 0),
         "near-duplicates": refused.get("near-duplicate", 0),
-        "question in another split": sum(count for reason, count in refused.items() if "same question is in" in reason),
+        "question in another split": sum(count for reason, count in refused.items() if "same question is" in reason),
     }
 
 
@@ -350,21 +323,6 @@ def _parts(record: Record) -> list[str]:
             return [record.text]
         case Question():
             return [record.stem, *record.choices, record.answer]
-
-
-def _refused(path: Path) -> Iterator[Refused]:
-    with path.open(encoding="utf-8") as file:
-        for line, text in enumerate(file, 1):
-            try:
-                row = json.loads(text)
-                yield Refused(file=row["file"], line=row["line"], reason=row["reason"], text=_short(row["text"]))
-            except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{path}:{line}: no refused row: {error}", hint="build the data set again") from error
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _EXAMPLE_LENGTH else f"{text[:_EXAMPLE_LENGTH]}…"
 
 
 def _ranked(counts: Counter[str]) -> dict[str, int]:
