@@ -7,7 +7,7 @@ PERCENTILES = (50, 90, 99, 100)
 # ISO 3's series R10: ten numbers to a power of ten, each about 1.26 times the one before.
 _STEPS = (100, 125, 160, 200, 250, 315, 400, 500, 630, 800)
 _EDGES = tuple(sorted({0, *(step * 10**power // 100 for power in range(10) for step in _STEPS)}))
-_FEW = 12  # so many values or fewer stand each for themselves
+_FEW = 20  # so many values or fewer stand each for themselves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

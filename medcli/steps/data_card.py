@@ -137,7 +137,7 @@ def _by_treatment(changed: Mapping[str, int]) -> dict[str, dict[str, int]]:
 def _settings(table: Mapping[str, Any]) -> list[tuple[str, Any, str]]:
     """(flag, value, what it means) of the settings a data set was built with."""
     meanings = {flag_of(item): str(item.metadata["help"]) for item in fields(BuildSettings)}
-    shown = {"True": "yes", "False": "no"}
+    shown = {"True": "yes", "False": "no", "": "none"}
     return [
         (f"--{name.replace('_', '-')}", shown.get(_typed(value), _typed(value)), meanings.get(name, ""))
         for name, value in table.items()

@@ -45,7 +45,7 @@ def test_stats(built):
     result = built("data", "stats", "cmedqa2")
     assert "read 13 = kept 10 + refused 3" in result.stdout
     assert "question without an answer" in result.stdout
-    assert "licence: non-commercial research; commercial use: no" in result.stdout
+    assert "licence: research only; commercial use: no" in result.stdout
     figures = json.loads(built("data", "stats", "cmedqa2", "--json").stdout)
     assert figures["splits"]["train"]["turns"] == {"1": 7}
     assert figures["splits"]["train"]["characters"]["100"] >= figures["splits"]["train"]["characters"]["50"]
