@@ -11,6 +11,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -220,6 +221,15 @@ def grow(model: Any, rows: Mapping[int, Sequence[int]]) -> None:
         for table in tables:
             for id, parts in rows.items():
                 table[id] = table[list(parts)].float().mean(0).to(table.dtype)
+
+
+def only_joins(old: Vocabulary, before: Sequence[int], new: Vocabulary, after: Sequence[int]) -> bool:
+    """Whether the tokens `after` are those `before`, some of them joined, and the text is the same."""
+    ends, joined = (list(accumulate(len(vocabulary.surfaces[id]) for id in ids))
+                    for vocabulary, ids in ((old, before), (new, after)))  # fmt: skip
+    kept = [id for id in after if id < old.size]
+    same = set(joined) <= set(ends) and joined[-1:] == ends[-1:] and old.decode(before) == new.decode(after)
+    return same and (len(kept) < len(after) or list(after) == list(before))
 
 
 def _bytes_of(token: str, byte_level: bool) -> bytes:

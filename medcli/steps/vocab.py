@@ -247,13 +247,13 @@ def _write_model(ref: ModelRef, first: int, pieces: Sequence["Piece"], folder: P
 def _compared(old: "Vocabulary", new: "Vocabulary", texts: Sequence[str], report: Report) -> tuple[Measured, Measured]:
     """Both vocabularies on held-out text, and the proof that nothing else changed; raises ModelError when it did."""
     from medcli.engine.new_pieces import in_batches
+    from medcli.engine.vocabulary import only_joins
 
     report.stage("measuring on held-out text", len(texts), "texts")
     before, after = _Tally(), _Tally()
     for batch in in_batches(texts):
         for text, one, other in zip(batch, old.encode(batch), new.encode(batch), strict=True):
-            without = max(other, default=0) < old.size
-            if old.decode(one) != new.decode(other) or (without and one != other):
+            if not only_joins(old, one, new, other):
                 raise ModelError(
                     f"the extended tokenizer reads '{text[:40]}' otherwise than {old.name} does",
                     hint="nothing was written; please report this with the tokenizer's name",

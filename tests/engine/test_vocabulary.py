@@ -18,7 +18,7 @@ from medcli.core.report import Silent
 from medcli.engine import tiny
 from medcli.engine.load import load, plain_model
 from medcli.engine.new_pieces import LONGEST, learn
-from medcli.engine.vocabulary import FastVocabulary, Piece, grow, open_vocabulary
+from medcli.engine.vocabulary import FastVocabulary, Piece, grow, only_joins, open_vocabulary
 from tests import tiny_model
 from tests.conftest import shared
 
@@ -138,17 +138,36 @@ mixed = st.one_of(
 @pytest.mark.parametrize("name", TOKENIZERS)
 @given(text=mixed)
 @settings(max_examples=40, deadline=None)
-def test_every_text_is_decoded_as_before_and_tokenised_as_before_where_no_piece_is_new(opened, name, text):
-    old, new, _ = opened(name)
+def test_the_old_tokens_of_every_text_are_only_joined(opened, name, text):
+    """A text without a new piece is tokenised as before; elsewhere each new token stands for its parts."""
+    old, new, pieces = opened(name)
     (before,), (after,) = old.encode([text]), new.encode([text])
+    assert only_joins(old, before, new, after)
     assert new.decode(after) == old.decode(before)
-    assert len(after) <= len(before)
-    if max(after, default=0) < old.size:
-        assert after == before
+    if isinstance(old, FastVocabulary):  # SentencePiece may reach a piece from other parts as well
+        assert [part for id in after for part in (pieces[id - old.size].parts if id >= old.size else (id,))] == before
     if name in ("tiny", "minimind"):
         assert new.decode(after) == text
     if name == "qwen2.5":
         assert new.decode(after) == unicodedata.normalize("NFC", text)
+
+
+def test_only_joins_sees_what_it_must(opened):
+    old, new, pieces = opened("minimind")
+    (before,), (after,) = old.encode(["既往癔症"]), new.encode(["既往癔症"])
+    assert only_joins(old, before, new, after)
+    assert max(after) >= old.size
+    assert not only_joins(old, before, new, after[:-1])
+    assert not only_joins(old, before[:-1], new, after)
+    assert not only_joins(old, old.encode(["既往症癔"])[0], new, after)
+    assert not only_joins(old, old.encode(["abba"])[0], new, [*old.encode(["ab"])[0], *old.encode(["ab"])[0]])
+
+
+def test_old_merges_go_before_new_ones(tmp_path):
+    core = Tokenizer(models.BPE(vocab={"甲": 0, "乙": 1, "丙": 2, "乙丙": 3}, merges=[("乙", "丙")]))
+    old = FastVocabulary("small", PreTrainedTokenizerFast(tokenizer_object=core))
+    new = old.extended([Piece(token="甲乙", text="甲乙", merged=("甲", "乙"), parts=(0, 1), saved=1)], tmp_path)
+    assert new.encode(["甲乙丙", "甲乙", "丙甲乙乙丙"]) == [[0, 3], [4], [2, 4, 3]]
 
 
 def test_tokens_are_told_from_parts_of_characters(opened):
