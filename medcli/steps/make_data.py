@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +59,17 @@ def make_kg(source: Path, settings: kg.Settings, how: BuildSettings, report: Rep
     spoken = [form for form in forms if form != kg.CHOICE]
     sets = []
     if spoken:
-        rows = [*faults, *kg.make(graph, spoken, settings, shares)]
-        sets.append(_built(rows, name, how, report))
+        made = chain(faults, kg.make(graph, spoken, settings, shares))
+        sets.append(_built(made, name, _of_templates(how), report))
     if kg.CHOICE in forms:
-        rows = [*faults, *kg.make(graph, [kg.CHOICE], settings, shares)]
-        sets.append(_built(rows, f"{name}-{kg.CHOICE}" if spoken else name, how, report))
+        made = chain(faults, kg.make(graph, [kg.CHOICE], settings, shares))
+        sets.append(_built(made, f"{name}-{kg.CHOICE}" if spoken else name, _of_templates(how), report))
     return sets
 
 
 def make_identity(settings: identity.Settings, how: BuildSettings, report: Report) -> DatasetFolder:
     """Dialogues in which a model says who it is; a name and a date in them are no patient's."""
-    return _built(identity.make(settings), settings.name, replace(how, phi="off"), report)
+    return _built(identity.make(settings), settings.name, replace(_of_templates(how), phi="off"), report)
 
 
 def make_literature(
@@ -172,6 +173,11 @@ def _line(row: Row) -> dict[str, Any]:
     if row.record is not None:
         return to_row(row.record) | {"split": row.split, "made": row.made}
     return {"reason": row.reason, "at": f"{row.file}:{row.line}", "text": row.text, "split": row.split}
+
+
+def _of_templates(how: BuildSettings) -> BuildSettings:
+    """Sentences from templates are alike on purpose: looking for near-duplicates would cost minutes and find none."""
+    return replace(how, near=1.0)
 
 
 @contextmanager
