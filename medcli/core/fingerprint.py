@@ -50,8 +50,8 @@ def question_of(record: Record) -> str:
             return next((message.content for message in messages if message.role == "user"), "")
         case Document():
             return record.text
-        case Question():
-            return record.stem
+        case Question():  # many share a stem: "下列说法正确的是"
+            return "\n".join([record.stem, *sorted(record.choices)])
 
 
 def asked_of(record: Record) -> tuple[str, ...]:

@@ -11,9 +11,11 @@ from typing import Any, Literal
 from medcli.core.encoding import encoding_of
 from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
 from medcli.core.raw_json import RECORDS_BY_NUMBER, json_lines, json_values
+from medcli.core.raw_parquet import SUFFIX as PARQUET
+from medcli.core.raw_parquet import parquet_rows
 from medcli.core.raw_table import header_of, table_rows
 
-Format = Literal["json lines", "json", "table", "text"]
+Format = Literal["json lines", "json", "table", "text", "parquet"]
 _HEAD = 1 << 16  # characters
 _FIRST = 20  # rows
 _LINES = 60  # of plain text
@@ -69,33 +71,33 @@ def _spread(files: list[RawFile], count: int) -> list[RawFile]:
 
 def look_at(raw: RawFile) -> Peek:
     """The format of one file, its column names and its first rows."""
-    encoding = encoding_of(raw)
-    form = format_of(raw, encoding)
+    form = format_of(raw)
     if form == "text":
-        lines = islice((line.rstrip() for line in _head(raw, encoding).split("\n") if line.strip()), _LINES)
+        lines = islice((line.rstrip() for line in _head(raw).split("\n") if line.strip()), _LINES)
         return Peek(file=raw.name, format=form, lines=tuple(lines))
     first = list(islice(items(raw), _FIRST))
     rows = [item.value for item in first if isinstance(item.value, Mapping)]
     fault = f"line {first[0].line}: {first[0].reason or 'not an object with columns'}" if first and not rows else ""
     columns = dict.fromkeys(name for row in rows for name in row)
     if form == "table" and not columns:
-        columns = dict.fromkeys(header_of(_head(raw, encoding).partition("\n")[0])[0])
+        columns = dict.fromkeys(header_of(_head(raw).partition("\n")[0])[0])
     values = tuple(item.value for item in first if not item.reason)
     return Peek(file=raw.name, format=form, columns=tuple(columns), rows=tuple(rows), values=values, fault=fault)
 
 
 def items(raw: RawFile) -> Iterator[Item]:
     """The values of a file of whatever format, one by one; a line of plain text is a value too."""
-    encoding = encoding_of(raw)
-    match format_of(raw, encoding):
+    match format_of(raw):
+        case "parquet":
+            yield from parquet_rows(raw)
         case "json lines":
-            yield from json_lines(raw, encoding)
+            yield from json_lines(raw, encoding_of(raw))
         case "json":
-            yield from json_values(raw, encoding)
+            yield from json_values(raw, encoding_of(raw))
         case "table":
-            yield from table_rows(raw, encoding)
+            yield from table_rows(raw, encoding_of(raw))
         case "text":
-            yield from text_lines(raw, encoding)
+            yield from text_lines(raw, encoding_of(raw))
 
 
 def text_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
@@ -109,9 +111,11 @@ def text_lines(raw: RawFile, encoding: str) -> Iterator[Item]:
                 yield Item(line=line, number=number, value=text, reason=reason, text="" if whole else text[:500])
 
 
-def format_of(raw: RawFile, encoding: str) -> Format:
+def format_of(raw: RawFile) -> Format:
     """The format by content, for "a.json" is often JSON Lines; the suffix decides the rest."""
-    head = _head(raw, encoding).lstrip("\ufeff").lstrip()
+    if raw.suffix == PARQUET:
+        return "parquet"
+    head = _head(raw).lstrip("\ufeff").lstrip()
     if raw.suffix in (".csv", ".tsv"):
         return "table"
     if head.startswith("{"):
@@ -152,6 +156,6 @@ def _has_header(head: str) -> bool:
     return len(names) > 1 and all(_COLUMN.fullmatch(name) or name in _CHINESE_COLUMNS for name in names)
 
 
-def _head(raw: RawFile, encoding: str) -> str:
-    with open_text(raw, encoding) as file:
+def _head(raw: RawFile) -> str:
+    with open_text(raw, encoding_of(raw)) as file:
         return file.read(_HEAD)

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 _STRONG = frozenset(
     "王李张刘陈杨赵吴徐孙朱郭马胡梁宋郑韩唐冯董萧曹袁邓沈彭吕卢蒋蔡贾魏薛潘杜戴汪姜姚谭廖邹熊郝崔邱秦侯邵孟龙雷"
     "尹黎贺赖龚庞樊殷陶翟倪芦俞葛韦聂柳邢岳祁耿牟詹靳裴瞿鲍覃霍翁隋阎阮肖闫谌褚娄臧晁滕窦郜晏邬邸鄢冼"
+    "林何罗傅曾钱施洪颜鲁凌欧甘闵骆乔申丛"
 )
 # Surnames that common words end with (结石, 过程, 一周, 阿司匹林): only after a break or a word that calls a person.
 _WEAK = frozenset(
-    "黄周林高何罗程许傅曾苏丁叶余夏钟田任范方石金陆孔白康毛江史顾段钱汤易常武乔文兰施洪安颜严牛温季章鲁伍申尤毕"
-    "丛焦左谷舒卜关凌费纪盛童欧项曲游席卫屈甘景柏宁柯桂闵柴华车冉梅莫庄涂辛骆齐苗路单古祝连"
+    "黄周高程许苏丁叶余夏钟田任范方石金陆孔白康毛江史顾段汤易常武文兰安严牛温季章伍尤毕焦左谷舒卜关费纪盛童项曲游席卫屈景柏宁"
+    "柯桂柴华车冉梅莫庄涂辛齐苗路单古祝连"
 )
 # Surnames that are mostly something else before a title (谢谢医生, 向医生, 于医生处): only after a greeting or thanks.
 _GREETED = frozenset("谢于向查管应和时")
@@ -25,11 +26,12 @@ _COMPOUNDS = "|".join(_COMPOUND)
 
 _TITLE = re.compile(r"医生|大夫|医师|主任|教授|护士|院长|药师|院士|老师|先生|女士|小姐|太太")
 _POLITE = frozenset({"先生", "女士", "小姐", "太太"})  # a surname alone before these hides a name
-_CALLED = tuple("的了您你吗啊吧呢呀找请望询叫是问教那位与跟有下")
+_CALLED = tuple("的了您你吗啊吧呢呀找请望询叫是问教那位与跟有下给让由向和在")
 _GREETINGS = ("谢谢", "感谢", "多谢", "谢谢您", "您好", "你好", "请问", "麻烦", "辛苦了", "我是", "请教", "打扰了")
 # Words that end with a strong surname, or with a weak one after a character of _CALLED.
 _ENDING = re.compile(
-    "[紧扩主夸慌一两几这那每]张|[国霸女]王|[行桃]李|白杨|立马|二胡|[鼻桥脊]梁|[佩穿]戴|[尼恐]龙|地雷|[生干]姜|北宋|荒唐|诸侯|"
+    "[任如为几]何|[未不何]曾|[园森树丛匹西法贝菌]林|[克收张]罗|师傅|[零省花药工赚]钱|[措实设]施|[防抗]洪|[容五美]颜|粗鲁|[引重]申|灌丛|"
+    "心甘|[紧扩主夸慌一两几这那每]张|[国霸女]王|[行桃]李|白杨|立马|二胡|[鼻桥脊]梁|[佩穿]戴|[尼恐]龙|地雷|[生干]姜|北宋|荒唐|诸侯|"
     "请[安关]|问[安路]|[是的][单常高白方路]|了[方车苦]|[叫的]车|有[关方]|[位下]单|下方"
 )
 # What a given name is hardly ever made of, but common words after a surname's character are.
@@ -45,17 +47,20 @@ _NOT_GIVEN = frozenset(
 _WORD = re.compile(
     "高[明中年发原薪校大龄超]|白[天人]|黄[金山]|江[苏西湖南北]|石[家油]|金[牌华]|温[和馨]|武[汉警大]|成都|宁[波夏]|安[徽全静心]|"
     "康[健泰]|许久|周[一六]|马[上克来]|明[白天显]|丁香|孙子|韩国|唐山|秦皇|沈阳|洪山|夏[天季]|林业|严[重格厉]|左右|单[位纯独身]|"
-    "华[西东北南佗]|申[请城康]|关[于心注键联]|余下|史上|方可|任[意凭]|文[献章]|连[同续带]|苗条|祝[愿福]|古代|舒适|汤姆|"
-    "欧洲|罗马|田园|陆军|施行|纪念|盛行|费力|游泳|项目|甘油|景观|柏林|和谐|尚且"
+    "华[西东北南佗]|申[请城康]|关[于心注键联]|余[下生]|史上|方可|任[意凭]|文[献章]|连[同续带]|苗条|祝[愿福]|古代|舒适|汤姆|"
+    "欧洲|罗马|林匹|田园|陆军|施行|纪念|盛行|费力|游泳|项目|甘油|景观|柏林|和谐|尚且"
 )
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 _END = r"(?=$|[^\u4e00-\u9fff]|性别|男|女|年龄|出生|电话|身份证|住址|今年|因|系|诉|于|自|是|同志|先生|女士)"
 _WHOLE = rf"(?:{_COMPOUNDS}|[{_SURNAMES}])[\u4e00-\u9fff]{{1,2}}?"
+_KIN = "妈妈|爸爸|父亲|母亲|爱人|老公|老婆|妻子|丈夫|老伴|儿子|女儿|奶奶|爷爷|外公|外婆|姥姥|姥爷"
 # A field of a form, or somebody named in a sentence.
 _TOLD = re.compile(
-    r"(?:姓\s?名|联系人|监护人|(?:预约|主治|主管|主刀|接诊|经治|管床|责任|申请|报告|审核)(?:医生|医师))"
+    r"(?:姓\s?名|签名|联系人|监护人|(?:预约|主治|主管|主刀|接诊|经治|管床|责任|申请|报告|审核)(?:医生|医师))"
     rf"\s*(?:[:：]\s*|(?:是|为|叫)\s*)(?P<field>(?:{_WHOLE}|[\u4e00-\u9fff]{{2,8}}·[\u4e00-\u9fff]{{2,10}}){_END})"
-    rf"|(?:我叫|我的名字(?:是|叫)|名叫|名字叫|(?<!日)本人(?:叫|是)?|患者|病人|患儿)\s?(?P<said>{_WHOLE}{_END})"
+    r"|(?:我叫|我的名字(?:是|叫)|名叫|名字叫|[子宝儿她他]叫|(?<!日)本人(?:叫|是)?|我是|(?:患者|病人|患儿|家属)[ ]?[:：]?|"
+    rf"{_KIN})[ ]?(?P<said>{_WHOLE}{_END})"
+    rf"|我是(?P<whose>{_WHOLE})(?=的(?:家属|家长|{_KIN}))"
 )
 _AGE_OR_SEX = re.compile(r"\s?[,，、（(]?\s?(?:男|女|性别|年龄|[0-9]{1,3}\s?岁)")
 
@@ -63,7 +68,7 @@ _AGE_OR_SEX = re.compile(r"\s?[,，、（(]?\s?(?:男|女|性别|年龄|[0-9]{1,
 def names(text: str) -> Iterator[tuple[int, int]]:
     """Where names stand, as (start, end): the surname alone when only that is told; titles do not belong to it."""
     for title in _TITLE.finditer(text):
-        if (start := _before_title(text, title.start(), title[0])) >= 0:
+        if not text.startswith("们", title.end()) and (start := _before_title(text, title.start(), title[0])) >= 0:
             yield start, title.start()
     for match in _TOLD.finditer(text):
         if _is_told(text, match):
@@ -110,6 +115,6 @@ def _is_told(text: str, match: re.Match[str]) -> bool:
     """After 患者 or 本人 a weak surname may begin any word (患者高烧，): then age or sex must follow."""
     if field := match["field"]:
         return "·" in field or _NOT_GIVEN.isdisjoint(field[1:])
-    name = match["said"]
-    called = match[0].startswith(("我", "名")) or name[0] not in _WEAK
+    name = match["whose"] or match["said"]
+    called = "叫" in match[0] or "名字" in match[0] or name[0] not in _WEAK
     return _is_whole_name(name) and (called or bool(_AGE_OR_SEX.match(text, match.end())))

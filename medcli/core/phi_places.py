@@ -11,10 +11,10 @@ _STREET = rf"(?:{_HAN}){{1,6}}?(?:路|街|大道|巷|弄|胡同|里|村|屯)(?:(
 _INSIDE = (
     r"(?:院|大院)?(?:\s?[A-Za-z0-9一二三四五六七八九十]{1,5}\s?(?:号楼|号院|栋|幢|座|单元|楼|层|室|号|房间|户|弄)){0,5}"
 )
-_HOUSE = re.compile(rf"{_REGION}{_STREET}\s?{_NUMBER}\s?号(?:楼)?{_INSIDE}")
-_FINE = "(?:区|县|镇|乡|村|屯|路|街|小区|花园|公寓|苑|[栋幢弄巷号室组队]|号楼|单元)"
+_HOUSE = re.compile(rf"{_REGION}{_STREET}\s?(?:[0-9]{{1,5}}弄)?{_NUMBER}\s?号(?:楼)?{_INSIDE}")
+_FINE = "(?:区|县|镇|乡|村|屯|路|街|小区|花园|公寓|苑|号楼|[栋幢弄巷号室组队]|单元)"
 _ANNOUNCED = re.compile(
-    r"(?:(?:住址|地址|住所)\s?(?:[:：]|是|为|在)\s?|(?:家|现|居|人|我)住(?:在|于|址|地)?(?!院)\s?(?:[:：])?\s?|籍贯\s?[:：]\s?)"
+    r"(?:(?:住址|地址|住所)\s?(?:[:：]|是|为|在)\s?|(?:家在|(?:家|现|居|人|我)住(?:在|于|址|地)?)(?!院)\s?(?:[:：])?\s?|籍贯\s?[:：]\s?)"
     rf"((?:(?:{_HAN})|[A-Za-z0-9#（）()-]){{1,40}}{_FINE})"
 )
 _NOT_A_HOME = re.compile(
@@ -25,13 +25,13 @@ _DAY = r"(?:19|20)[0-9]{2}\s?(?:年\s?[0-9]{1,2}\s?月\s?[0-9]{1,2}\s?[日号]?|
 _BIRTH = re.compile(
     rf"(?:出生(?:日期|年月日?|时间|于)?|生日|生于|生辰)\s?(?:[:：]|是|为)?\s?({_DAY}|(?:19|20)[0-9]{{2}}\s?年\s?[0-9]{{1,2}}\s?月|"
     r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])(?![0-9]))"
-    rf"|(?<![0-9])({_DAY})\s?(?:出生|生人|生的|所生)"
+    rf"|(?<![0-9])({_DAY})\s?(?:出生|生人|生的|所生|生(?=$|[^\u4e00-\u9fff]))"
 )
 
 
 def addresses(text: str) -> Iterator[tuple[int, int]]:
     """A street with a number, and what is announced as a dwelling when it is finer than a city."""
-    if "住" in text or "址" in text or "籍" in text:
+    if "住" in text or "家在" in text or "址" in text or "籍" in text:
         for match in _ANNOUNCED.finditer(text):
             if not _NOT_A_HOME.search(match[1]):
                 yield match.span(1)

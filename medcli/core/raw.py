@@ -15,7 +15,7 @@ from medcli.core import raw_archive
 from medcli.core.errors import DataError, nearest
 from medcli.core.raw_archive import is_archive
 
-DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt")
+DATA_SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
 # Files that often lie beside the data and hold none.
 _NOT_DATA = ("dataset_info", "readme", "license", "licence", "requirements")
 _NO_FOLDERS = ("__MACOSX", "__pycache__")

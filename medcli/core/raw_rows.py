@@ -76,7 +76,9 @@ def shown(value: Any) -> str:
     """The beginning of a raw value, to be found again by whoever reads refused.jsonl."""
     if value is None:
         return ""
-    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[: _SHOWN * 2])[:_SHOWN]
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)[: _SHOWN * 2])[
+        :_SHOWN
+    ]
 
 
 def text_of(row: Mapping[str, Any], column: str) -> str:

@@ -12,6 +12,7 @@ HELP = "too short or too long, repeating itself, broken encoding, advertising"
 _GRAM = 10  # characters
 _SHORTEST_REPEATING = 100  # characters: in less, a phrase said twice is much
 _RUN = re.compile(r"([^\W\d_])\1{9,}")
+_OVER_AND_OVER = "repeats itself: one character over and over"
 _ONE_CHARACTER = re.compile(r"\W*([^\W\d_])(?:\W*\1){2,}\W*")
 
 # U+FFFD is here only when normalising left it, which it does when there is much of it. Then: UTF-8 or GBK read as
@@ -89,10 +90,12 @@ def _answers(record: Record) -> Iterator[str]:
 
 
 def _length(texts: list[str], answers: list[str], settings: BuildSettings) -> str:
-    """In a dialogue one answer must be long enough: 嗯 may stand between."""
+    """In a dialogue one answer must say enough: 嗯 and 哈哈哈 may stand between."""
     longest = max(map(len, answers), default=settings.min_chars)
     if longest < settings.min_chars:
         return f"too short: {longest} characters"
+    if settings.repetition < 1 and answers and all(_ONE_CHARACTER.fullmatch(answer) for answer in answers):
+        return _OVER_AND_OVER
     whole = sum(map(len, texts))
     return f"too long: {whole:,} characters" if whole > settings.max_chars else ""
 
@@ -107,8 +110,8 @@ def _broken(text: str) -> str:
 def _repeats(text: str, limit: float) -> str:
     if limit >= 1:
         return ""
-    if _RUN.search(text) or _ONE_CHARACTER.fullmatch(text):
-        return "repeats itself: one character over and over"
+    if _RUN.search(text):
+        return _OVER_AND_OVER
     if len(text) < _SHORTEST_REPEATING:
         return ""
     count = len(text) - _GRAM + 1

@@ -38,7 +38,7 @@ def fits(peek: Peek) -> int:
 def read(source: Path, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per consultation, what the patient described first in its first question."""
     for raw in raw_files(source):
-        if format_of(raw, encoding_of(raw)) == "text":
+        if format_of(raw) == "text":
             for item in _consultations(raw):
                 yield from rows_from(raw, item, lambda text, id: _of_text(text, id, options.source), str)
         else:

@@ -28,11 +28,11 @@ def read(source: Path, options: ReadOptions) -> Iterator[Row]:
     """One document per line, paragraph or row."""
     column = options.columns.get("prompt", "") if options.columns else "text"
     for raw in raw_files(source):
-        encoding = encoding_of(raw)
-        if format_of(raw, encoding) != "text":
+        if format_of(raw) != "text":
             for item in items(raw):
                 yield from rows_from(raw, item, lambda row, id: _of_column(row, id, column, options))
             continue
+        encoding = encoding_of(raw)
         found = _paragraphs(raw, encoding) if _has_paragraphs(raw, encoding) else text_lines(raw, encoding)
         for item in found:
             yield _row(raw, item, options.source)

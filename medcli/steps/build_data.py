@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from medcli.core.report import Report, Silent
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
 from medcli.steps.data_card import write_card
-from medcli.steps.fetch_data import fetch, plan_rows
+from medcli.steps.fetch_data import fetch, plan_rows, read_record
 from medcli.steps.find_data import IMPORTERS, Found, find
 from medcli.steps.held_out import HeldOutSet, held_out
 from medcli.steps.write_data import Writer, fill_empty_splits
@@ -39,6 +39,7 @@ class BuildPlan:
     inputs: tuple[tuple[Path, str], ...]
     path: Path
     hub: str = "auto"
+    origin: str = ""  # where files came from that were downloaded
     without: tuple[HeldOutSet, ...] = ()
 
     def rows(self) -> list[tuple[str, Any, str]]:
@@ -77,7 +78,8 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
     """
     planned = plan(target, settings, raw=raw)
     if planned.found.remote:
-        planned = plan(target, settings, raw=fetch(planned.found.remote, settings.hub, report))
+        place = fetch(planned.found.remote, settings.hub, report)
+        planned = replace(plan(target, settings, raw=place), origin=read_record(place)["source"])
     if settings.verify and planned.found.entry:
         check_sha1(planned.found.entry)
     remove_leftovers(planned.path)
@@ -157,6 +159,8 @@ def _finish(writer: Writer, planned: BuildPlan, settings: BuildSettings, hashes:
         "kind": writer.kind,
         "importer": found.importer,
         "licence": found.licence,
+        **({"known": found.known} if found.known else {}),
+        **({"origin": planned.origin} if planned.origin else {}),
         "med": __version__,
         "key": key,
         "counts": counts,
@@ -165,7 +169,8 @@ def _finish(writer: Writer, planned: BuildPlan, settings: BuildSettings, hashes:
         "files": {split: sha256_of(writer.path / f"{split}.jsonl") for split in SPLITS},
         "settings": _settings_table(settings),
         "inputs": [
-            {"file": name, "sha256": hashes[name], "rows": writer.rows_from(name)} for _, name in planned.inputs
+            {"file": name, "sha256": hashes[name], "rows": rows}
+            for name, rows in zip(hashes, writer.rows_from(list(hashes)), strict=True)
         ],
     }
     _write_manifest(writer.path / MANIFEST, table)
@@ -202,6 +207,7 @@ def _key(planned: BuildPlan, settings: BuildSettings, hashes: dict[str, str]) ->
         found.name,
         found.importer,
         found.licence,
+        found.known,
         *GATES,
         str(_settings_table(settings)),
         *columns,

@@ -124,9 +124,8 @@ def stats(
 
 
 def known_as(dataset: DatasetFolder) -> KnownDataset | None:
-    """The set known by name that this one was built from; a user's own may be called alike, but has no licence."""
-    known = known_datasets().get(dataset.manifest["name"])
-    return known if known and known.licence == dataset.manifest["licence"] else None
+    """The set known by name that this one was built from."""
+    return known_datasets().get(dataset.manifest.get("known", ""))
 
 
 def commercial_use(dataset: DatasetFolder) -> str:

@@ -33,6 +33,7 @@ class Found:
     tags: Mapping[str, str] = field(default_factory=dict)
     entry: Entry | None = None
     licence: str = "unknown"
+    known: str = ""
     remote: Remote | None = None
 
 
@@ -173,6 +174,7 @@ def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -
         paths=paths,
         importer=importer or known.importer,
         licence=known.licence,
+        known=known.name,
         remote=remote,
     )
 

@@ -68,9 +68,14 @@ class Writer:
             self.refused += count
         self.reasons += by_reason
 
-    def rows_from(self, name: str) -> int:
-        """The rows accounted for that stood in an input file, or in a member of it."""
-        return sum(count for file, count in self._rows.items() if file == name or file.startswith(f"{name}/"))
+    def rows_from(self, names: Sequence[str]) -> list[int]:
+        """For each input file, the rows accounted for that stood in it or in a member of it."""
+        found = dict.fromkeys(names, 0)
+        for file, count in self._rows.items():
+            if file not in found:  # the archive that holds it
+                file = next(name for name in found if file.startswith(f"{name}/"))
+            found[file] += count
+        return list(found.values())
 
     def _place(self, record: Record, row: Row) -> str:
         split = row.split

@@ -5,6 +5,8 @@ import json
 import tracemalloc
 import zipfile
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -164,7 +166,7 @@ def test_cut_array_is_noticed(tmp_path):
 def test_objects_one_after_the_other(tmp_path):
     rows = [{"conversations": [{"from": "human", "value": "头疼"}]}, {"a": 2}]
     path = write(tmp_path / "a.json", "\n".join(json.dumps(row, indent=2) for row in rows))
-    assert format_of(raw_files(path)[0], "utf-8") == "json"
+    assert format_of(raw_files(path)[0]) == "json"
     assert values(path) == rows
 
 
@@ -238,3 +240,27 @@ def test_any_json_is_read_back(tmp_path_factory, rows):
     assert values(path) == rows
     path = write(folder / "b.jsonl", "\n".join(json.dumps(row) for row in rows))
     assert values(path) == rows
+
+
+def test_parquet_is_read_row_by_row(tmp_path):
+    rows = [{"question": f"第{n}问", "answers": [f"答{n}", None], "score": {"mean": n / 2}} for n in range(2500)]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    (raw,) = raw_files(tmp_path)
+    found = list(items(raw))
+    assert [item.value for item in found] == rows
+    assert [item.line for item in found] == list(range(1, 2501))
+    assert look(tmp_path)[0].columns == ("question", "answers", "score")
+
+
+def test_a_damaged_parquet_file_is_told(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"a": "x" * 9, "b": n} for n in range(5000)]), path)
+    content = path.read_bytes()
+    for part in (content[:-20], content[:100], b"PAR1", content[:2000] + b"\xff" * 3000 + content[5000:]):
+        path.write_bytes(part)
+        with pytest.raises(DataError, match="Parquet"):
+            list(items(raw_files(path)[0]))
+    with zipfile.ZipFile(tmp_path / "rows.zip", "w") as archive:
+        archive.writestr("rows.parquet", content)
+    with pytest.raises(DataError, match="inside an archive"):
+        list(items(raw_files(tmp_path / "rows.zip")[0]))

@@ -39,6 +39,7 @@ def answered(text):
         (answered("啊" * 12), {}, "repeats itself: one character over and over"),
         (answered("哈哈，哈哈！"), {}, "repeats itself: one character over and over"),
         (answered("好好休息，慢慢来，哈哈哈哈"), {}, ""),
+        (dialogue("谢谢谢谢", "哈哈哈", "还要吃药吗", "不用了"), {}, ""),
         (answered("血小板1000000000000个，见____________"), {}, ""),
     ],
 )
@@ -50,7 +51,7 @@ def test_length_and_repetition(record, settings, said):
     "text",
     [
         "锟斤拷锟斤拷头疼",
-        "烫烫烫烫烫烫",
+        "烫烫烫烫烫烫屯屯屯屯",
         "ÄãºÃ£¬Çë¶àÐÝÏ¢",
         "ä½ å¥½ï¼Œè¯·å¤šä¼‘æ¯",
         "浣犲ソ锛岃澶氫紤鎭銆",

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,22 +101,51 @@ def test_a_folder_of_somebody_else_is_not_replaced(project):
         made(RAW / "alpaca/alpaca.json")
 
 
-def test_killed_build_leaves_the_old_set_and_the_next_one_works(project, tmp_path):
-    path = alpaca(tmp_path / "big.json", 60_000)
-    old = made(path, limit=50)
-    command = [sys.executable, "-m", "medcli", "data", "build", str(path)]
+def killed_build(path, moment):
+    """Build in a process of its own and kill it when `moment(its part folder, seconds)` holds; True when it was."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "medcli", "data", "build", str(path)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    part = project / f"data/.big.{process.pid}.part/train.jsonl"
-    while not (part.exists() and part.stat().st_size) and process.poll() is None:
-        time.sleep(0.005)
+    part = Path("data") / f".{path.stem}.{process.pid}.part"
+    started = time.monotonic()
+    while process.poll() is None and not moment(part, time.monotonic() - started):
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert part.exists()
-    assert DatasetFolder(project / "data/big").sha256("train") == old.sha256("train")
-    dataset = made(path)
-    check_account(dataset)
-    assert [p.name for p in (project / "data").iterdir()] == ["big"]
+    return process.wait() == -signal.SIGKILL
+
+
+MOMENTS = {
+    "while it starts": lambda part, seconds: seconds > 0.2,
+    "at the first record": lambda part, seconds: (part / "train.jsonl").exists(),
+    "while it reads": lambda part, seconds: (
+        (part / "train.jsonl").exists() and (part / "train.jsonl").stat().st_size > 1e6
+    ),
+    "while it takes records out": lambda part, seconds: (part / "train.rest").exists(),
+    "at the manifest": lambda part, seconds: (part / "manifest.toml").exists(),
+    "at the card": lambda part, seconds: (part / "report.html").exists(),
+}
+
+
+def test_killed_at_any_moment_a_rebuild_gives_the_same_bytes(project, tmp_path):
+    path = alpaca(tmp_path / "big.jsonl", 12_000)
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    path.write_text("".join(lines + [line.replace("？", "？！") for line in lines[:500]]), "utf-8")  # near-duplicates
+    undisturbed = made(path, name="whole")
+    assert undisturbed.manifest["refused"]["near-duplicate"] > 100
+    expected = {file.name: file.read_bytes() for file in made(path).path.iterdir()}
+    shutil.rmtree(project / "data/big")
+    old = made(path, limit=50)
+    hits = 0
+    for name, moment in MOMENTS.items():
+        was_killed = killed_build(path, moment)
+        hits += was_killed
+        if was_killed:
+            assert DatasetFolder(project / "data/big").sha256("train") == old.sha256("train"), name
+        check_account(made(path))
+        assert {file.name: file.read_bytes() for file in (project / "data/big").iterdir()} == expected, name
+        assert sorted(p.name for p in (project / "data").iterdir()) == ["big", "whole"], name
+        old = made(path, limit=50)
+    assert hits >= 4  # the last moments are short, and a fast machine may be past them
 
 
 def test_a_set_moved_aside_by_a_killed_build_comes_back(project, tmp_path):
@@ -133,7 +163,7 @@ MEASURE = """
 import resource, sys
 from medcli.core.build_settings import BuildSettings
 from medcli.steps.build_data import build
-build(sys.argv[1], BuildSettings(near=1, repetition=1))
+build(sys.argv[1], BuildSettings(repetition=1))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

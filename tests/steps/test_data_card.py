@@ -128,7 +128,7 @@ def test_text_of_the_data_stays_text_and_identifiers_stay_away(dataset):
 def test_the_home_page_of_a_known_set_is_text(tmp_path):
     known = written(tmp_path / "toyhom", RECORDS)
     manifest = known.path / MANIFEST
-    manifest.write_text(manifest.read_text("utf-8").replace('licence = "unknown"', 'licence = "MIT"'), "utf-8")
+    manifest.write_text('known = "toyhom"\n' + manifest.read_text("utf-8"), "utf-8")
     page = Page(card_of(DatasetFolder(known.path)))
     assert "https://github.com/" in page.text
     assert "a" not in page.tags

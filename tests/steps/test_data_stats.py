@@ -235,11 +235,11 @@ def test_what_a_build_refuses_as_repeated_is_counted_as_such(project):
     assert duplicates(dataset) == {"exact duplicates": 1, "near-duplicates": 1, "question in another split": 1}
 
 
-def test_commercial_use_is_that_of_the_set_known_by_this_name_and_licence(tmp_path):
+def test_commercial_use_is_that_of_the_set_known_by_name(tmp_path):
     dataset = written(tmp_path / "toyhom", {})
     assert commercial_use(dataset) == "unknown"  # a file of the user's own that is called so
     manifest = dataset.path / MANIFEST
-    manifest.write_text(manifest.read_text("utf-8").replace('licence = "unknown"', 'licence = "MIT"'), "utf-8")
+    manifest.write_text('known = "toyhom"\n' + manifest.read_text("utf-8"), "utf-8")
     assert commercial_use(DatasetFolder(dataset.path)) == "yes"
 
 
