@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from datetime import date
-from functools import cache
 
 Spans = Iterator[tuple[int, int]]
 
@@ -118,7 +117,6 @@ def _is_day(year: int, month: int, day: int) -> bool:
     return True
 
 
-@cache
 def _is_telephone(number: str) -> bool:
     """Whether the number is one that China gives out: its prefix or area code exists."""
     import phonenumbers

@@ -37,7 +37,7 @@ _TAG = re.compile(
     r"tbody|thead|section|label|input)(?:\s[^<>]{0,500}=[^<>]{0,500})?\s*/?>(?!`)|<!--.{0,1000}?-->",
     re.IGNORECASE | re.DOTALL,
 )
-_BREAKS = frozenset("br hr p div li ul ol tr table h1 h2 h3 h4 h5 h6".split())  # noqa: SIM905
+_BREAKS = frozenset(("br", "hr", "p", "div", "li", "ul", "ol", "tr", "table", "h1", "h2", "h3", "h4", "h5", "h6"))
 _RAISED = re.compile(r"<sup>\s*([-+]?[0-9]{1,3})\s*</sup>", re.IGNORECASE)  # 10<sup>9</sup>/L is not 109/L
 _JOINER = re.compile(rf"(?!\u200d[\u2190-\u2bff\U0001f000-\U0001faff])[{_ZERO_WIDTH}]")  # 👩‍⚕️ is one sign
 # Broken characters are dropped when they are two at most (a lost emoji) or one in so many; of more, quality tells.
@@ -88,7 +88,7 @@ def _plain_line_ends(text: str) -> str:
 def _without_entities(text: str) -> str:
     if "&" not in text or _IS_CODE.search(text):
         return text
-    return _ENTITY.sub(lambda match: _meant(match[0]), text)
+    return _ENTITY.sub(lambda match: _meant(match[0]), re.sub("&(?:amp;)+", "&", text))
 
 
 def _meant(entity: str) -> str:
