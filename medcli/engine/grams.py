@@ -10,7 +10,7 @@ from medcli.core.fingerprint import bare
 
 SIZE = 5  # characters; of 3 to 8, 5 keeps Chinese phrases apart and still bears a changed word
 Hashes = npt.NDArray[np.uint64]
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: Fibonacci hashing
 _SHIFT = np.uint64(29)
 
 
@@ -24,6 +24,10 @@ class Grams:
     def of(self, index: int) -> Hashes:
         """The grams of one text, in order, repeats included."""
         return self.hashes[self.offsets[index] : self.offsets[index + 1]]
+
+    def distinct(self, index: int) -> Hashes:
+        """The different grams of one text, sorted."""
+        return np.unique(self.of(index))
 
 
 def grams_of(texts: Sequence[str]) -> Grams:
@@ -43,10 +47,9 @@ def grams_of(texts: Sequence[str]) -> Grams:
 
 
 def similarity(one: Hashes, other: Hashes) -> float:
-    """Jaccard: the share of all different grams of two texts that both have; 0 when there is none."""
-    first, second = np.unique(one), np.unique(other)
-    shared = len(np.intersect1d(first, second, assume_unique=True))
-    total = len(first) + len(second) - shared
+    """Jaccard of two texts by their different grams, sorted: the share of all that both have; 0 when there is none."""
+    shared = len(np.intersect1d(one, other, assume_unique=True))
+    total = len(one) + len(other) - shared
     return shared / total if total else 0.0
 
 
@@ -55,8 +58,8 @@ def _rolled(characters: Hashes) -> Hashes:
     count = len(characters) - SIZE + 1
     hashes = characters[:count].copy()
     for step in range(1, SIZE):
-        hashes *= _MULTIPLIER
+        hashes *= MULTIPLIER
         hashes ^= hashes >> _SHIFT
         hashes ^= characters[step : step + count]
-    hashes *= _MULTIPLIER
+    hashes *= MULTIPLIER
     return hashes ^ (hashes >> _SHIFT)

@@ -18,8 +18,9 @@ _LONG = 20  # grams from which on containment in any text is no accident: 24 cha
 _SHORTEST = 10  # characters of a short item that may be looked for part by part
 _POSTINGS = 64  # items remembered for one gram; "下列哪项是正确的" stands in thousands
 _SKETCH = 24  # grams remembered of an item, those with the smallest hashes: a fair sample, whatever the length
-# Share of them that makes a pair worth measuring; of pairs at 0.8 this misses one in 5,000 (binomial, 24 grams).
-_CANDIDATE = 0.5
+# Share of them that makes a pair worth measuring; of pairs at 0.8 this misses one in a hundred, of pairs at 0.85 one
+# in 1,500 (binomial, 24 grams). Of a short item all grams are remembered, and none is missed.
+_CANDIDATE = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +52,23 @@ class HeldOut:
         self._owners = owners[np.repeat(first - self._starts[:-1], kept) + np.arange(self._starts[-1])]
         self._indexed = np.bincount(self._owners, minlength=len(sizes))
 
-    def matches(self, texts: Sequence[tuple[str, str]], threshold: float) -> Iterator[Match]:
-        """The pairs that score `threshold` or more; a text is (its question, all of it)."""
+    def matches(self, texts: Sequence[tuple[str, str]], threshold: float, *, one_each: bool = False) -> Iterator[Match]:
+        """The pairs that score `threshold` or more; a text is (its question, all of it).
+
+        `one_each` is for whoever only asks whether a text leaks: its first pair ends the search.
+        """
         wholes = grams_of([whole for _, whole in texts])
+        last = -1
         for text, item in self._candidates(wholes.hashes, wholes.offsets):
+            if one_each and text == last:
+                continue
             score = self._score(item, wholes.of(text), *texts[text])
             if score >= threshold:
+                last = text
                 yield Match(text=text, item=item, score=score)
 
     def _candidates(self, hashes: Hashes, offsets: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-        """(text, item) pairs that share enough grams, in order."""
+        """(text, item) pairs that share enough grams: text by text, the likeliest item first."""
         if not len(self._keys) or not len(hashes):
             return
         maybe = self._maybe[hashes >> self._shift]  # a table look-up spares most grams the search
@@ -76,8 +84,10 @@ class HeldOut:
         pairs = np.repeat(hit_texts, counts) * len(self._indexed) + self._owners[rows]
         pairs, shared = np.unique(pairs, return_counts=True)
         pair_texts, items = np.divmod(pairs, len(self._indexed))
-        worth = shared >= _CANDIDATE * self._indexed[items]
-        yield from zip(pair_texts[worth].tolist(), items[worth].tolist(), strict=True)
+        found_share = shared / self._indexed[items]
+        order = np.lexsort((items, -found_share, pair_texts))
+        order = order[found_share[order] >= _CANDIDATE]
+        yield from zip(pair_texts[order].tolist(), items[order].tolist(), strict=True)
 
     def _score(self, item: int, whole: Hashes, question: str, text: str) -> float:
         parts = self._parts[item]
@@ -87,7 +97,7 @@ class HeldOut:
         if sum(map(len, parts)) >= _SHORTEST and len(parts) > 1:
             there = bare(text)
             return float(all(part in there for part in parts))
-        return similarity(grams, grams_of([question]).of(0))
+        return similarity(grams, grams_of([question]).distinct(0))
 
 
 def _distinct(parts: Sequence[str]) -> Hashes:

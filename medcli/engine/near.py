@@ -4,22 +4,26 @@
 banding as in Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 from rensa import RMinHash
 
-from medcli.engine.grams import Grams, grams_of, similarity
+from medcli.engine.grams import MULTIPLIER, Grams, Hashes, grams_of, similarity
 
 _PERMUTATIONS = 128
 _SEED = 1
 _BATCH = 1024  # texts signed at once
-_REMEMBERED = 8  # texts of one bucket that a new one is measured against
-# Threshold from which on -> rows in a band: the chance to miss a pair at the threshold itself stays below 2 %.
-_ROWS = ((0.85, 8), (0.6, 4), (0.0, 2))
+# Texts made after one pattern fall into the same buckets by the thousand. So a bucket remembers its latest texts only,
+# and a text is measured against those with which it shares most buckets: the cost of a text is bounded.
+_REMEMBERED = 8
+_MEASURED = 6
+# Threshold from which on -> (rows in a band, bands to share). At the threshold itself a pair is missed in 1 of 500,
+# 100, 50 cases: with similarity s, b bands of r rows are shared binomially, each with chance s to the power of r.
+_BANDS = ((0.85, 8, 2), (0.6, 4, 1), (0.0, 2, 1))
 
 
 class NearDuplicates:
@@ -27,12 +31,13 @@ class NearDuplicates:
 
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
-        self._rows = next(rows for least, rows in _ROWS if threshold >= least)
+        _, self._rows, self._shared = next(bands for bands in _BANDS if threshold >= bands[0])
         self._waiting: list[str] = []
         self._bands: list[npt.NDArray[np.uint32]] = []
+        self._words: list[npt.NDArray[np.bool_]] = []  # which texts have any: those without are like none
 
     def add(self, text: str) -> None:
-        """The next text."""
+        """The next text; an empty one is compared with none."""
         self._waiting.append(text)
         if len(self._waiting) == _BATCH:
             self._sign()
@@ -44,34 +49,58 @@ class NearDuplicates:
         at, and both must be alike, for two answers to one long question are no duplicates.
         """
         self._sign()
-        kept: defaultdict[int, list[int]] = defaultdict(list)  # bucket -> its latest texts that are no repeats
+        kept: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         repeats: dict[int, int] = {}
-        known: dict[int, Grams] = {}
-        for index, buckets in _colliding(self._bands):
-            candidates = sorted({other for bucket in buckets for other in kept[bucket]})
-            own = grams_of(parts_of(index))
-            for other in candidates:
-                if other not in known:
-                    known[other] = grams_of(parts_of(other))
-                if self._are_alike(own, known[other]):
-                    repeats[index] = other
-                    break
+        known: dict[int, list[Hashes]] = {}
+        for index, buckets in self._colliding():
+            times = Counter(other for bucket in buckets for other in kept[bucket])
+            candidates = [other for other, count in times.most_common(_MEASURED) if count >= self._shared]
+            for number in {index, *candidates} - known.keys() if candidates else ():
+                grams = grams_of(parts_of(number))
+                known[number] = [grams.distinct(0), grams.distinct(1)]
+            like = [other for other in candidates if self._are_alike(known[index], known[other])]
+            if like:
+                repeats[index] = min(like)
             else:
                 for bucket in buckets:
-                    kept[bucket] = [*kept[bucket][-_REMEMBERED + 1 :], index]
-            if len(known) > _BATCH:
+                    kept[bucket].append(index)
+            if len(known) > 4 * _BATCH:
                 known.clear()
         return repeats
 
-    def _are_alike(self, own: Grams, other: Grams) -> bool:
-        whole = similarity(own.of(0), other.of(0))
-        answers = similarity(own.of(1), other.of(1)) if len(own.of(1)) or len(other.of(1)) else 1.0
-        return min(whole, answers) >= self.threshold
+    def _are_alike(self, own: list[Hashes], other: list[Hashes]) -> bool:
+        if similarity(own[0], other[0]) < self.threshold:
+            return False
+        return not (len(own[1]) or len(other[1])) or similarity(own[1], other[1]) >= self.threshold
 
     def _sign(self) -> None:
         if self._waiting:
-            self._bands.append(_bands(grams_of(self._waiting), self._rows))
+            grams = grams_of(self._waiting)
+            self._bands.append(_bands(grams, self._rows))
+            self._words.append(np.diff(grams.offsets) > 0)
             self._waiting.clear()
+
+    def _colliding(self) -> Iterator[tuple[int, list[int]]]:
+        """(text, its buckets) of every text that shares a bucket with another, in the order of the texts."""
+        if not self._bands:
+            return
+        words = np.flatnonzero(np.concatenate(self._words))
+        table = np.concatenate(self._bands)[words]
+        texts, buckets, next_bucket = [], [], 0
+        for band in range(table.shape[1]):
+            order = np.argsort(table[:, band], kind="stable")
+            ordered = table[order, band]
+            bucket = np.cumsum(np.diff(ordered, prepend=ordered[:1]) != 0)
+            shared = np.bincount(bucket)[bucket] > 1
+            texts.append(words[order[shared]])
+            buckets.append(bucket[shared] + next_bucket)
+            next_bucket += len(table)
+        every_text, every_bucket = np.concatenate(texts), np.concatenate(buckets)
+        order = np.argsort(every_text, kind="stable")
+        every_text, every_bucket = every_text[order], every_bucket[order]
+        bounds = [*np.flatnonzero(np.diff(every_text, prepend=-1)).tolist(), len(every_text)]
+        for start, end in pairwise(bounds):
+            yield int(every_text[start]), every_bucket[start:end].tolist()
 
 
 def _bands(grams: Grams, rows: int) -> npt.NDArray[np.uint32]:
@@ -79,34 +108,7 @@ def _bands(grams: Grams, rows: int) -> npt.NDArray[np.uint32]:
     offsets = grams.offsets.astype(np.uint64)
     matrix = RMinHash.digest_matrix_from_flat_token_hashes(grams.hashes, offsets, _PERMUTATIONS, _SEED)
     signatures = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(offsets) - 1, -1, rows)
-    hashes = signatures[:, :, 0]
-    for row in range(1, rows):
-        hashes = (hashes * np.uint64(0x9E3779B97F4A7C15)) ^ signatures[:, :, row]
-    empty = grams.offsets[1:] == grams.offsets[:-1]
-    hashes[empty] = np.arange(int(empty.sum()), dtype=np.uint64)[:, None]  # texts without a gram are alike to none
-    hashes = hashes * np.uint64(0x9E3779B97F4A7C15)
+    hashes = np.zeros(signatures.shape[:2], np.uint64)
+    for row in range(rows):
+        hashes = (hashes ^ signatures[:, :, row]) * MULTIPLIER
     return (hashes >> np.uint64(32)).astype(np.uint32)
-
-
-def _colliding(bands: list[npt.NDArray[np.uint32]]) -> Iterable[tuple[int, list[int]]]:
-    """(text, its buckets) of every text that shares a bucket with another, in the order of the texts."""
-    if not bands:
-        return
-    table = np.concatenate(bands)
-    texts, buckets, next_bucket = [], [], 0
-    for band in range(table.shape[1]):
-        column = table[:, band]
-        order = np.argsort(column, kind="stable")
-        ordered = column[order]
-        new = np.concatenate([[True], ordered[1:] != ordered[:-1]])
-        bucket = np.cumsum(new) - 1
-        shared = np.bincount(bucket)[bucket] > 1
-        texts.append(order[shared])
-        buckets.append(bucket[shared] + next_bucket)
-        next_bucket += int(bucket[-1]) + 1
-    every_text, every_bucket = np.concatenate(texts), np.concatenate(buckets)
-    order = np.argsort(every_text, kind="stable")
-    every_text, every_bucket = every_text[order], every_bucket[order]
-    bounds = [*np.flatnonzero(np.diff(every_text, prepend=-1)).tolist(), len(every_text)]
-    for start, end in pairwise(bounds):
-        yield int(every_text[start]), every_bucket[start:end].tolist()

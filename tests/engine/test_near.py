@@ -56,7 +56,7 @@ def test_grams_are_those_of_each_text_alone(texts):
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_similarity_is_jaccards(one, other):
     grams = grams_of([one, other])
-    assert similarity(grams.of(0), grams.of(1)) == pytest.approx(naive_similarity(one, other))
+    assert similarity(grams.distinct(0), grams.distinct(1)) == pytest.approx(naive_similarity(one, other))
 
 
 @pytest.mark.parametrize(("threshold", "times"), [(0.9, 1), (0.8, 2), (0.6, 4), (0.5, 6)])
@@ -106,7 +106,7 @@ EXAM = [
 
 def matches(texts, threshold=0.8, items=EXAM):
     pairs = [(text, text) for text in texts]
-    return [(match.text, match.item) for match in HeldOut(items).matches(pairs, threshold)]
+    return sorted((match.text, match.item) for match in HeldOut(items).matches(pairs, threshold))
 
 
 def test_a_leak_bears_shuffled_options_punctuation_and_text_around_it():

@@ -24,8 +24,8 @@ def test_unknown_names_and_missing_files(project):
     assert "did you mean 'cmedqa2'?" in error.value.hint
     with pytest.raises(DataError, match="no such file or folder"):
         made("data/none.json")
-    with pytest.raises(UsageError, match="where are the files of cmedqa2"):
-        made("cmedqa2")
+    with pytest.raises(UsageError, match="meddialog cannot be downloaded by a program"):
+        made("meddialog")
     with pytest.raises(UnknownNameError, match="no importer is called 'alpacca'"):
         made("x", importer="alpacca")
     with pytest.raises(DataError, match="holds no file of huatuo-llama"):
@@ -118,7 +118,7 @@ MOMENTS = {
     "while it starts": lambda part, seconds: seconds > 0.2,
     "at the first record": lambda part, seconds: (part / "train.jsonl").exists(),
     "while it reads": lambda part, seconds: (
-        (part / "train.jsonl").exists() and (part / "train.jsonl").stat().st_size > 1e6
+        (part / "train.jsonl").exists() and (part / "train.jsonl").stat().st_size > 3e5
     ),
     "while it takes records out": lambda part, seconds: (part / "train.rest").exists(),
     "at the manifest": lambda part, seconds: (part / "manifest.toml").exists(),
@@ -127,7 +127,7 @@ MOMENTS = {
 
 
 def test_killed_at_any_moment_a_rebuild_gives_the_same_bytes(project, tmp_path):
-    path = alpaca(tmp_path / "big.jsonl", 12_000)
+    path = alpaca(tmp_path / "big.jsonl", 5_000)
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(lines + [line.replace("？", "？！") for line in lines[:500]]), "utf-8")  # near-duplicates
     undisturbed = made(path, name="whole")
