@@ -126,7 +126,7 @@ def test_python_m_medcli_is_med():
     [
         ("med da", "1", ["data"]),
         ("med ", "1", list(TABLE)),
-        ("med data ", "2", ["build", "list", "show", "stats"]),
+        ("med data ", "2", ["build", "list", "info", "check", "show", "stats", "convert", "vocab", "make"]),
         ("med train lora --ra", "3", ["--rank"]),
     ],
 )

@@ -18,7 +18,7 @@ class BuildSettings:
     valid: float = setting(0.05, help="Share of questions for validation, where the source does not say.", minimum=0)
     test: float = setting(0.05, help="Share of questions for testing, where the source does not say.", minimum=0)
     limit: int | None = setting(
-        None, help="Read so many rows only (of each split, where the source decides it).", minimum=1
+        None, help="Stop after so many records (of each split, where the source decides it).", minimum=1
     )
     seed: int = setting(42, help="Seed of the split.")
     verify: bool = setting(True, help="Check the SHA-1 that dataset_info.json gives.")

@@ -13,6 +13,7 @@ LEAK = 0.8  # share of a held-out item's 5-grams in a training text that makes i
 # What NFKC leaves alone, and the punctuation of every Chinese text with what NFKC makes of it: 6 times as fast.
 _RARE = re.compile("[^\x00-\x7f\u4e00-\u9fff、。《》【】“”‘’，：；？！（）％～…]")
 _TWINS = {"，": ",", "：": ":", "；": ";", "？": "?", "！": "!", "（": "(", "）": ")", "％": "%", "～": "~", "…": "..."}
+_SAYS_SOMETHING = 10  # characters
 _NO_WORD = re.compile(r"[\W_]+")
 
 
@@ -44,10 +45,17 @@ def fingerprint(*parts: str, seed: int = 0) -> int:
 
 
 def question_of(record: Record) -> str:
-    """What a record asks, which must not stand in two splits: the first user message, or a whole document."""
+    """What a record asks, which must not stand in two splits: the first user message, or a whole document.
+
+    A dialogue that opens with "你好" asks later, so messages are added until there is something to compare.
+    """
     match record:
         case Conversation(messages=messages) | Preference(prompt=messages):
-            return next((message.content for message in messages if message.role == "user"), "")
+            asked = ""
+            for message in messages:
+                if message.role == "user" and len(asked) < _SAYS_SOMETHING:
+                    asked = f"{asked}\n{message.content}" if asked else message.content
+            return asked
         case Document():
             return record.text
         case Question():  # many share a stem: "下列说法正确的是"

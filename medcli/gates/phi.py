@@ -5,20 +5,24 @@ from collections.abc import Callable
 
 from medcli.core.build_settings import BuildSettings
 from medcli.core.phi import Masker, find
-from medcli.core.record import Record, with_texts
+from medcli.core.record import Question, Record, with_texts
 
 HELP = "patient identifiers: names, telephones, IDs, addresses, birth dates, record numbers"
 
 
 def gate(settings: BuildSettings, changed: Counter[str]) -> Callable[[Record], Record | str]:
-    """A function from a record to the masked record, to itself, or to a reason, as `settings.phi` says."""
-    if settings.phi == "mask":
-        return lambda record: _masked(record, changed)
-    if settings.phi == "off":
-        return lambda record: record
-    if settings.phi == "drop":
-        return _without
-    return lambda record: _counted(record, changed)
+    """A function from a record to the masked record, to itself, or to a reason, as `settings.phi` says.
+
+    Exam questions pass as they are: they are published, and with their names masked they were another exam.
+    """
+    modes: dict[str, Callable[[Record], Record | str]] = {
+        "mask": lambda record: _masked(record, changed),
+        "drop": _without,
+        "report": lambda record: _counted(record, changed),
+        "off": lambda record: record,
+    }
+    look = modes[settings.phi]
+    return lambda record: record if isinstance(record, Question) else look(record)
 
 
 def _masked(record: Record, changed: Counter[str]) -> Record:

@@ -124,13 +124,13 @@ def _read(found: Found) -> Iterator[Row]:
 
 
 def _limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:
-    """The first `limit` rows; where the source decides the split, of each split."""
+    """The rows up to the `limit`-th that holds a record; where the source decides the split, of each split."""
     if limit is None:
         yield from rows
         return
     taken: dict[str, int] = {}
     for row in rows:
-        taken[row.split] = taken.get(row.split, 0) + 1
+        taken[row.split] = taken.get(row.split, 0) + (row.record is not None)
         if taken[row.split] <= limit:
             yield row
         elif not row.split and len(taken) == 1:

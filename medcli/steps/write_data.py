@@ -11,12 +11,14 @@ from typing import IO, Any
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS
 from medcli.core.fingerprint import fingerprint, question_of
+from medcli.core.phi import Masker
 from medcli.core.record import Record, Row, from_row, kind_of, to_row
 from medcli.core.report import Report
 from medcli.steps.held_out import HeldOutSet
 from medcli.steps.ledger import Ledger, take_out
 
 _WHOLE = 1 << 64  # fingerprints are below it
+_SHOWN = 500  # characters of a refused row
 _SMALLEST = 20  # records from which on every split gets one
 
 
@@ -26,6 +28,7 @@ class Writer:
     def __init__(self, path: Path, name: str, settings: BuildSettings) -> None:
         self.path, self.name, self.seed = path, name, settings.seed
         self.shares = {"valid": settings.valid, "test": settings.test}
+        self._shows_identifiers = settings.phi in ("off", "report")
         self.ledger = Ledger(path, settings.near)
         self.kind = ""
         self.read = self.kept = self.refused = 0
@@ -109,7 +112,8 @@ class Writer:
     def _refuse(self, row: Row, reason: str) -> None:
         self.refused += 1
         self.reasons[reason.partition(": ")[0]] += 1
-        self._write("refused", {"file": row.file, "line": row.line, "reason": reason, "text": row.text})
+        text = row.text if self._shows_identifiers else Masker().mask(row.text)[:_SHOWN]
+        self._write("refused", {"file": row.file, "line": row.line, "reason": reason, "text": text})
 
     def _write(self, stem: str, value: dict[str, Any]) -> int:
         line = json.dumps(value, ensure_ascii=False) + "\n"

@@ -220,11 +220,11 @@ def test_a_pickle_is_never_loaded(tmp_path, name):
     assert "never loaded" in error.value.hint
 
 
-def test_a_folder_of_parquet_files_says_what_there_is(tmp_path):
-    put(tmp_path, train_dot_parquet=b"PAR1")
+def test_a_folder_of_other_files_says_what_there_is(tmp_path):
+    put(tmp_path, train_dot_arrow=b"ARROW1")
     with pytest.raises(DataError, match="holds no data file") as error:
         raw_files(tmp_path)
-    assert "train.parquet" in error.value.hint
+    assert "train.arrow" in error.value.hint
 
 
 TABLE = {str(10000 + n): {"self_report": f"头疼第{n}天", "dialogue": [{"speaker": "医生"}]} for n in range(50)}

@@ -7,9 +7,11 @@ from hashlib import sha1
 
 import pytest
 
+from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import MANIFEST, SPLITS
 from medcli.core.errors import DataError, MedError, UsageError
 from medcli.core.fingerprint import question_of
+from medcli.steps import build_data
 from tests.building import SOURCES, Notes, alpaca, check_account, made, rows
 from tests.conftest import RAW, shared
 
@@ -22,17 +24,21 @@ def test_every_raw_format(project, name):
 
 
 REAL = {
-    "cepilepsyqa": {"read": 4900, "kept": 4900, "refused": 0, "train": 3920, "valid": 490, "test": 490},
-    "huatuo/llama_data.json": {"read": 8658, "kept": 8658},
-    "huatuo26m": {"read": 6000, "kept": 6000},
-    "toyhom": {"read": 3000, "kept": 2858, "refused": 142},
-    "medicalgpt/medical_sft_1K_format.jsonl": {"read": 1000, "kept": 1000},
+    "cepilepsyqa": {"read": 4900, "kept": 4574, "valid": 487, "test": 480},
+    "huatuo/llama_data.json": {"read": 8658, "kept": 8646},
+    "huatuo26m": {"read": 6000, "kept": 5993},
+    "toyhom": {"read": 3000, "kept": 2845},
+    "medicalgpt/medical_sft_1K_format.jsonl": {"read": 1000, "kept": 999},
     "medicalgpt/dpo_zh_500.jsonl": {"read": 500, "kept": 500},
     "medicalgpt/reward_test.json": {"read": 100, "kept": 100},
-    "medicalgpt/fever.txt": {"read": 985, "kept": 906, "refused": 79},
+    "medicalgpt/fever.txt": {"read": 985, "kept": 881},
     "medicalgpt/medical_corpus.txt": {"read": 87, "kept": 87},
     "chatmed": {"read": 450, "kept": 450},
-    "disc_medllm/test_examples.jsonl": {"read": 163, "kept": 160, "refused": 3},
+    "disc_medllm/test_examples.jsonl": {"read": 163, "kept": 159},
+    "meddialog": {"read": 1508},
+    "smile": {"read": 1000},
+    "ceval": {"read": 13948, "train": 0, "valid": 260, "test": 1346},
+    "cmmlu": {"read": 1091, "train": 0, "valid": 20, "test": 1070},
 }
 
 
@@ -151,7 +157,7 @@ def test_the_same_input_gives_the_same_bytes(project, tmp_path, monkeypatch):
     second = made("cmedqa2", raw=elsewhere).path
     assert first != second
     names = sorted(path.name for path in first.iterdir())
-    assert names == [MANIFEST, "refused.jsonl", "test.jsonl", "train.jsonl", "valid.jsonl"]
+    assert names == [MANIFEST, "refused.jsonl", "report.html", "test.jsonl", "train.jsonl", "valid.jsonl"]
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
@@ -232,9 +238,9 @@ def test_dataset_info_precedence(project):
         hub={"hf_hub_url": "x/y", "script_url": "s", "file_name": "a.json"},
         script={"script_url": "s", "file_name": "a.json"},
     )
-    with pytest.raises(UsageError, match=r"lies on a hub \(x/y\)") as error:
-        made("hub")
-    assert "--raw" in error.value.hint
+    plan = build_data.plan("hub", BuildSettings())  # what a hub has goes before the file; test_fetch_data downloads
+    assert plan.found.remote is not None
+    assert plan.found.remote.hub == "x/y"
     assert made("hub", raw=project / "a.json").manifest["counts"]["kept"] == 5
     with pytest.raises(UsageError, match="runs no code"):
         made("script")
