@@ -40,8 +40,12 @@ def build(
     console.say(f"{dataset.path}: kept {counts['kept']:,} of {counts['read']:,} rows ({splits})")
     for reason, count in dataset.manifest["refused"].items():
         console.say(f"  refused {count:,}: {reason}")
+    for what, count in dataset.manifest["changed"].items():
+        if "masked" in what:
+            console.say(f"  {count:,} × {what}")
     if counts["refused"]:
         console.say(f"  each refused row with its line is in {dataset.path / 'refused.jsonl'}")
+    console.say(f"  the data card is {dataset.path / 'report.html'}")
 
 
 for part in (data_sources, data_check, data_look, data_write):
