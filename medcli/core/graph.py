@@ -8,12 +8,11 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from medcli.core.errors import DataError
 from medcli.core.peek import items
-from medcli.core.raw import Item, RawFile, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, open_text, raw_files
 from medcli.core.raw_rows import Refused, as_text, refused
 from medcli.core.record import Row
 
@@ -83,7 +82,7 @@ def is_graph(columns: tuple[str, ...]) -> bool:
     return any(shape <= set(columns) for shape in _SHAPES)
 
 
-def entities(source: Path) -> Iterator[Entity | Row]:
+def entities(source: Source) -> Iterator[Entity | Row]:
     """The entities of a file or folder one by one; a row that holds none comes as a Row with the reason.
 
     Tables made from several sites name a disease twice, with other figures: of a name that came before, only

@@ -1,10 +1,7 @@
 """The public data sets that `med` knows by name: `templates/datasets.toml`."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache
-from pathlib import PurePosixPath
 from typing import Any
 
 from medcli.core.resources import templates
@@ -41,12 +38,6 @@ def known_datasets() -> dict[str, KnownDataset]:
     """Name -> data set."""
     table = read_toml(templates() / "datasets.toml")
     return {name: _of_row(name, row) for name, row in table.items()}
-
-
-def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path, or its last part, fits one of the patterns; without patterns every path does."""
-    name = PurePosixPath(path).name
-    return not patterns or any(fnmatchcase(part, pattern) for pattern in patterns for part in (path, name))
 
 
 def _of_row(name: str, row: dict[str, Any]) -> KnownDataset:

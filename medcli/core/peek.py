@@ -5,11 +5,10 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal
 
 from medcli.core.encoding import encoding_of
-from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, lines_of, open_text, raw_files
 from medcli.core.raw_json import RECORDS_BY_NUMBER, json_lines, json_values
 from medcli.core.raw_parquet import SUFFIX as PARQUET
 from medcli.core.raw_parquet import parquet_rows
@@ -47,7 +46,7 @@ class Peek:
         return next((row[column] for row in self.rows if row.get(column)), None)
 
 
-def look(source: Path) -> list[Peek]:
+def look(source: Source) -> list[Peek]:
     """A peek at each file of a source; of many files of one kind, at some of them."""
     files = raw_files(source)
     names = tuple(raw.name for raw in files)

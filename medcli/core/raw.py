@@ -4,9 +4,10 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -75,13 +76,34 @@ class Item:
     text: str = ""
 
 
-def raw_files(source: Path) -> list[RawFile]:
-    """The data files that `source` stands for, held-out splits first.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Those files below a folder whose path in it, or last part, matches a pattern with * and ?."""
 
-    It is a file, an archive, a folder with all that lies below it, or a pattern such as `data/*.json`.
-    Raises DataError when there are none.
-    """
-    if source.is_file():
+    folder: Path
+    patterns: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.folder} ({', '.join(self.patterns)})"
+
+
+# What an importer reads: a file, an archive, a folder with all that lies below it, a pattern such as `data/*.json`, or
+# chosen files of a folder.
+Source = Path | Selection
+
+
+def matches(path: str, patterns: Sequence[str]) -> bool:
+    """Whether a path, or its last part, fits one of the patterns; without patterns every path does."""
+    name = PurePosixPath(path).name
+    return not patterns or any(fnmatchcase(part, pattern) for pattern in patterns for part in (path, name))
+
+
+def raw_files(source: Source) -> list[RawFile]:
+    """The data files that `source` stands for, held-out splits first; raises DataError when there are none."""
+    if isinstance(source, Selection):
+        below = ((path, name) for path, name in _below(source.folder) if matches(name, source.patterns))
+        named = [(path, name) for path, name in below if _is_data(path.name)]
+    elif source.is_file():
         _check_no_pickle(source)
         named = [(source, source.name)]
     elif source.is_dir():
@@ -211,9 +233,10 @@ def _check_no_pickle(path: Path) -> None:
         )
 
 
-def _no_data(source: Path) -> DataError:
+def _no_data(source: Source) -> DataError:
     """Says what there is instead; a pickle is no data file, whatever it holds."""
-    listed = _below(source) if source.is_dir() else []
+    folder = source.folder if isinstance(source, Selection) else source
+    listed = _below(folder) if folder.is_dir() else []
     names = list(islice((name for _, name in listed), _SHOWN))
     there = f"; there is {', '.join(map(_printable, names))}" if names else ""
     pickled = any(PurePosixPath(name).suffix.lower() in _PICKLES for name in names)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from medcli.core.encoding import encoding_of
 from medcli.core.errors import DataError, nearest
-from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, lines_of, open_text, raw_files
 from medcli.core.raw_rows import refused
 from medcli.core.raw_table import header_of, table_rows
 from medcli.core.record import Row
@@ -43,7 +43,7 @@ def parts_in(names: Iterable[str]) -> set[str]:
     return {_part(name) for name in names} & {"question", "answer", *CANDIDATES}
 
 
-def files_of(source: Path) -> dict[str, RawFile]:
+def files_of(source: Source) -> dict[str, RawFile]:
     """The files by what they hold; an unpacked one goes before the archive it came from."""
     found: dict[str, RawFile] = {}
     for raw in sorted(raw_files(source), key=lambda raw: bool(raw.member)):
@@ -51,7 +51,7 @@ def files_of(source: Path) -> dict[str, RawFile]:
     return found
 
 
-def needed(files: Mapping[str, RawFile], source: Path, part: str) -> RawFile:
+def needed(files: Mapping[str, RawFile], source: Source, part: str) -> RawFile:
     """The file that holds `part`; raises DataError when there is none."""
     if part not in files:
         there = ", ".join(raw.name for raw in files.values())

@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, cast
 
 from medcli.core.peek import items
-from medcli.core.raw import Item, RawFile, raw_files
+from medcli.core.raw import Item, RawFile, Source, raw_files
 from medcli.core.record import ROLES, Conversation, Message, Record, Role, Row
 
 _SHOWN = 500
@@ -38,7 +37,7 @@ class ReadOptions:
 Make = Callable[[Any, str], Record | list[Record]]
 
 
-def rows_of(source: Path, make: Make, shape: type = Mapping) -> Iterator[Row]:
+def rows_of(source: Source, make: Make, shape: type = Mapping) -> Iterator[Row]:
     """The rows of every value in the files of `source`.
 
     `make(value, id)` gives a record, or several, or raises Refused; it sees values of type `shape` only.

@@ -1,10 +1,10 @@
 """Instruction, input, output: the Alpaca columns, with an optional history; two outputs are a preference."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, as_text, history_of, joined, needed_text, rows_of, text_of
 from medcli.core.record import Conversation, Message, Preference, Record, Row
 
@@ -23,7 +23,7 @@ def fits(peek: Peek) -> int:
     return 60 if {"instruction", "output"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One conversation, or preference, per row."""
     columns = options.columns_or(_USUAL)
     return rows_of(source, lambda row, id: _record(row, id, columns, options.source))

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from medcli.core.errors import DataError
 from medcli.core.peek import Peek, items, look_at
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, refused, text_of
 from medcli.core.record import Question, Row
@@ -25,7 +25,7 @@ def fits(peek: Peek) -> int:
     return 88 if _holds(peek) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row, its subject is "exam_type/exam_class"; raises DataError when there are only answers."""
     kinds = {raw: _holds(look_at(raw)) for raw in raw_files(source)}
     asked = [raw for raw, kind in kinds.items() if kind == "questions"]

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from medcli.core.errors import DataError
 from medcli.core.peek import Peek, items, look_at
-from medcli.core.raw import raw_files
+from medcli.core.raw import Source, raw_files
 from medcli.core.raw_rows import ReadOptions, Refused, as_text, joined, needed_text, rows_from, text_of
 from medcli.core.record import Conversation, Message, Row
 
@@ -20,7 +19,7 @@ def fits(peek: Peek) -> int:
     return 88 if set(peek.columns) >= _COLUMNS else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per case, all in the test split; other files of CMB are left alone."""
     files = [raw for raw in raw_files(source) if set(look_at(raw).columns) >= _COLUMNS]
     if not files:

@@ -1,11 +1,10 @@
 """cMedQA v1 and v2: questions and answers in two tables, joined; the candidates files decide the split."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from medcli.core.encoding import encoding_of
 from medcli.core.peek import Peek
-from medcli.core.raw import Item, RawFile
+from medcli.core.raw import Item, RawFile, Source
 from medcli.core.raw_cmedqa import (
     CANDIDATES,
     Asked,
@@ -30,7 +29,7 @@ def fits(peek: Peek) -> int:
     return (96 if parts & set(CANDIDATES) else 91) if {"question", "answer"} <= parts else 0  # it joins the files
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One conversation per answer; questions without an answer, and ids that lead nowhere, are refused."""
     files = files_of(source)
     questions = needed(files, source, "question")

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from medcli.core.encoding import encoding_of
 from medcli.core.errors import DataError
 from medcli.core.peek import Peek
-from medcli.core.raw import RawFile
+from medcli.core.raw import RawFile, Source
 from medcli.core.raw_cmedqa import (
     CANDIDATES,
     Asked,
@@ -34,7 +33,7 @@ def fits(peek: Peek) -> int:
     return 50 if {"question", "answer"} <= parts and parts & set(CANDIDATES) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One preference for each right answer of a question; ids that lead nowhere are refused."""
     files = files_of(source)
     if not files.keys() & CANDIDATES.keys():

@@ -1,11 +1,10 @@
 """CMExam: questions of the Chinese licensing examination, options as one text or as a list of key and value."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question
 from medcli.core.raw_rows import ReadOptions, needed_text, text_of
 from medcli.core.record import Question, Row
@@ -19,7 +18,7 @@ def fits(peek: Peek) -> int:
     return 88 if {"Question", "Options", "Answer"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row."""
     return exam_rows(raw_files(source), lambda raw, row, id: _question(raw, row, id, options.source))
 

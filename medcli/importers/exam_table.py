@@ -1,12 +1,11 @@
 """Exam questions with their options in columns A, B, C, D, as C-Eval and CMMLU have them, or in one column."""
 
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question, subject_of
 from medcli.core.raw_rows import ReadOptions, Refused, joined, text_of
 from medcli.core.record import Question, Row
@@ -29,7 +28,7 @@ def fits(peek: Peek) -> int:
     return 50 if _first(names, _OPTIONS) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row; its subject is the file's name where no column tells it."""
     return exam_rows(raw_files(source), lambda raw, row, id: _question(raw, row, id, options.source))
 

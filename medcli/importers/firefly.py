@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, rows_of, text_of
 from medcli.core.record import Conversation, Message, Row
 
@@ -23,7 +23,7 @@ def fits(peek: Peek) -> int:
     return 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per row."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 from medcli.core.graph import Entity, dropped_rows, entities, is_graph
 from medcli.core.graph_questions import answer, ask, split_of
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, single_turn
 from medcli.core.record import Row
 
@@ -20,7 +20,7 @@ def fits(peek: Peek) -> int:
     return 95 if is_graph(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """Questions and answers of every entity; those for validation and test are worded as none to train on is."""
     for number, entity in enumerate(entities(source), 1):
         if isinstance(entity, Row):

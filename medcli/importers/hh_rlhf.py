@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, rows_of
 from medcli.core.record import Message, Preference, Role, Row
 
@@ -20,7 +20,7 @@ def fits(peek: Peek) -> int:
     return 92 if all(isinstance(text, str) and text.startswith("\n\nHuman:") for text in texts) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One preference per row: the turns that both share are the prompt."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

@@ -1,10 +1,10 @@
 """Huatuo: JSON Lines in a file called .json, instruction/input/output; or lists of questions and answers."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import (
     ReadOptions,
     Refused,
@@ -29,7 +29,7 @@ def fits(peek: Peek) -> int:
     return 65 if named_json and columns == {"instruction", "input", "output"} and not _has_lists(peek) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question and its answer per row."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

@@ -1,10 +1,10 @@
 """HuatuoGPT's dialogues: `data`, a list of texts that begin with 问： and 答：."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, dialogue, rows_of, spoken
 from medcli.core.record import Conversation, Role, Row
 
@@ -27,7 +27,7 @@ def fits(peek: Peek) -> int:
     return 80 if isinstance(first, str) and first.replace(":", "：").partition("：")[0].strip() in _ROLES else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per row; a question at its end that nobody answers is left out."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

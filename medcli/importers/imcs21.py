@@ -1,10 +1,10 @@
 """IMCS-21 and IMCS-V2: consultations about children, each with what the parents reported first."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, dialogue, needed_text, rows_of, text_of, turns_of
 from medcli.core.record import Conversation, Role, Row
 
@@ -17,7 +17,7 @@ def fits(peek: Peek) -> int:
     return 85 if {"self_report", "dialogue"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per consultation; the diagnosis stays with it."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from medcli.core.knowledge import ANSWER, Fact, complaints, facts, questions, unknown, unknown_answer
 from medcli.core.peek import Peek
+from medcli.core.raw import Source, raw_files
 from medcli.core.raw_rows import ReadOptions, single_turn
 from medcli.core.record import Row
 
@@ -18,15 +19,16 @@ def fits(peek: Peek) -> int:
     return 90 if peek.file.endswith(".toml") else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """A question in each of many phrasings for every fact, held-out phrasings first."""
-    for index, fact in enumerate(facts(source)):
+    (table,) = (raw.path for raw in raw_files(source))
+    for index, fact in enumerate(facts(table)):
         valid, test = questions(fact, 2, held_out=True)
-        yield _row(source, fact, valid, f"{index}-valid", "valid", options.source)
-        yield _row(source, fact, test, f"{index}-test", "test", options.source)
+        yield _row(table, fact, valid, f"{index}-valid", "valid", options.source)
+        yield _row(table, fact, test, f"{index}-test", "test", options.source)
         for number, question in enumerate(questions(fact, PHRASINGS)):
-            yield _row(source, fact, question, f"{index}-{number}", "train", options.source)
-    yield from _unknown(source, options.source)
+            yield _row(table, fact, question, f"{index}-{number}", "train", options.source)
+    yield from _unknown(table, options.source)
 
 
 def _unknown(path: Path, source: str) -> Iterator[Row]:

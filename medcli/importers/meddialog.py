@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.encoding import encoding_of
 from medcli.core.peek import Peek, format_of, items
-from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, lines_of, open_text, raw_files
 from medcli.core.raw_rows import ReadOptions, Refused, dialogue, rows_from, spoken, text_of
 from medcli.core.record import Conversation, Message, Role, Row
 
@@ -35,7 +34,7 @@ def fits(peek: Peek) -> int:
     return 80 if first and all(_is_spoken(turn) for turn in first[:2]) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per consultation, what the patient described first in its first question."""
     for raw in raw_files(source):
         if format_of(raw) == "text":

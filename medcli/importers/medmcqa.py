@@ -1,13 +1,12 @@
 """MedMCQA: Indian entrance examinations; the right option is a number, from 1 in its own files, from 0 on the hub."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
 from medcli.core.errors import DataError
 from medcli.core.peek import Peek, items
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, text_of
 from medcli.core.record import Question, Row
@@ -21,7 +20,7 @@ def fits(peek: Peek) -> int:
     return 88 if {"question", *_OPTIONS} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row; raises DataError when nothing tells whether `cop` counts from 0 or from 1."""
     files = raw_files(source)
     first = _first_number(files, source)
@@ -39,7 +38,7 @@ def _question(row: Mapping[str, Any], id: str, first: int, source: str) -> Quest
     return question(id, source, needed_text(row, "question"), choices, letter, text_of(row, "subject_name").strip())
 
 
-def _first_number(files: Sequence[RawFile], source: Path) -> int:
+def _first_number(files: Sequence[RawFile], source: Source) -> int:
     """0 or 1: four options are 0 to 3 or 1 to 4, so the first 0 or 4 decides; without an answer it does not matter."""
     answered = 0
     for raw in files:

@@ -1,11 +1,10 @@
 """MedQA: licensing examinations of the USA, mainland China and Taiwan, with four or five options."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, text_of
 from medcli.core.record import Question, Row
@@ -18,7 +17,7 @@ def fits(peek: Peek) -> int:
     return 88 if {"question", "options", "answer_idx"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row; its subject is the part of the examination."""
     return exam_rows(raw_files(source), lambda raw, row, id: _question(raw, row, id, options.source))
 

@@ -1,10 +1,10 @@
 """OpenAI's dialogues: `messages` of turns with `role` and `content`; also as `conversation(s)`."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, rows_of, turns_of
 from medcli.core.record import Conversation, Role, Row
 
@@ -30,7 +30,7 @@ def fits(peek: Peek) -> int:
     return 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per row."""
     names = tuple(filter(None, (options.columns.get("messages"),))) or _COLUMNS
     return rows_of(source, lambda row, id: _record(row, id, names, options.source))

@@ -1,11 +1,10 @@
 """MLEC-QA: the Chinese medical licensing examination in five subjects, a file for each part of each."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import choices_of, exam_rows, question, subject_of
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, text_of
 from medcli.core.record import Question, Row
@@ -18,7 +17,7 @@ def fits(peek: Peek) -> int:
     return 88 if {"qtext", "options"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per row; one that shows a picture is refused."""
     return exam_rows(raw_files(source), lambda raw, row, id: _question(raw, row, id, options.source))
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, joined, needed_text, rows_of, single_turn, text_of
 from medcli.core.record import Conversation, Row
 
@@ -44,7 +44,7 @@ def fits(peek: Peek) -> int:
     return 40 if _pair(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question and its answer per row; the department stays with it."""
     return rows_of(source, lambda row, id: _record(row, id, options.source))
 

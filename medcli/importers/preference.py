@@ -1,10 +1,10 @@
 """A prompt with a better and a worse answer, for reward models and DPO."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, as_text, history_of, joined, rows_of, text_of, turns_of
 from medcli.core.record import Message, Preference, Role, Row
 
@@ -32,7 +32,7 @@ def fits(peek: Peek) -> int:
     return 90 if any(columns >= set(pair) for pair in _ANSWERS) and asked else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One preference per row."""
     return rows_of(source, lambda row, id: _record(row, id, options))
 

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from medcli.core.peek import Peek, items
-from medcli.core.raw import RawFile, raw_files
+from medcli.core.raw import RawFile, Source, raw_files
 from medcli.core.raw_exam import exam_rows, question
 from medcli.core.raw_rows import ReadOptions, Refused, as_text, rows_from, text_of
 from medcli.core.record import Question, Row
@@ -23,7 +23,7 @@ def fits(peek: Peek) -> int:
     return 88 if known or _is_truth(peek.file) and len(peek.files) > 1 else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question per article, after the paragraphs of its abstract; an unlabelled one is refused."""
     files = raw_files(source)
     asked = [raw for raw in files if not _is_truth(raw.name)]

@@ -8,12 +8,12 @@ worse, drawn by the prompt's hash (https://arxiv.org/abs/2310.16944, section 4.2
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from medcli.core.fingerprint import fingerprint
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, as_text, joined, needed_text, rows_of, text_of
 from medcli.core.record import Message, Preference, Record, Row
 
@@ -40,7 +40,7 @@ def fits(peek: Peek) -> int:
     return 70 if any(isinstance(answers, list) and len(answers) > 2 for answers in lists) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """The preferences of every row; answers of equal score make none."""
     return rows_of(source, lambda row, id: _records(row, id, options.source))
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek, items
-from medcli.core.raw import raw_files
+from medcli.core.raw import Source, raw_files
 from medcli.core.raw_rows import ReadOptions, Refused, rows_from
 from medcli.core.record import Record, Row, from_row
 
@@ -18,7 +17,7 @@ def fits(peek: Peek) -> int:
     return 97 if {"id", "source", "split"} <= set(peek.columns) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One record, or one refusal, a line."""
 
     def record(row: Any, id: str) -> Record:

@@ -1,10 +1,10 @@
 """ShareGPT dialogues: `conversations` of turns with `from` and `value`."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from medcli.core.peek import Peek
+from medcli.core.raw import Source
 from medcli.core.raw_rows import ReadOptions, Refused, rows_of, text_of, turns_of
 from medcli.core.record import Conversation, Message, Role, Row
 
@@ -26,7 +26,7 @@ def fits(peek: Peek) -> int:
     return 80 if isinstance(turns, list) and isinstance(turns[0], dict) and {"from", "value"} <= set(turns[0]) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per row."""
     columns = options.columns_or({"messages": "conversations", "system": "system"})
     tags = {"role_tag": "from", "content_tag": "value"} | dict(options.tags)

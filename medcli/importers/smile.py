@@ -1,10 +1,9 @@
 """SMILE: counselling dialogues, each a file of its own that is a list of turns."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from medcli.core.peek import Peek, items
-from medcli.core.raw import Item, RawFile, raw_files
+from medcli.core.raw import Item, RawFile, Source, raw_files
 from medcli.core.raw_rows import ReadOptions, dialogue, refused, rows_from, turns_of
 from medcli.core.record import Conversation, Role, Row
 
@@ -19,7 +18,7 @@ def fits(peek: Peek) -> int:
     return 80 if roles and all(role in tuple(_ROLES) for role in roles) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One dialogue per file; turns of one role that follow each other are one."""
     for raw in raw_files(source):
         yield from _row(raw, options.source)

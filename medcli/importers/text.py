@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from medcli.core.encoding import encoding_of
 from medcli.core.peek import Peek, format_of, items, text_lines
-from medcli.core.raw import Item, RawFile, lines_of, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, lines_of, open_text, raw_files
 from medcli.core.raw_rows import ReadOptions, Refused, needed_text, refused, rows_from, shown
 from medcli.core.record import Document, Row
 
@@ -24,7 +23,7 @@ def fits(peek: Peek) -> int:
     return 30 if "text" in peek.columns else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One document per line, paragraph or row."""
     column = options.columns.get("prompt", "") if options.columns else "text"
     for raw in raw_files(source):

@@ -1,11 +1,10 @@
 """webMedQA: lines of department, label, id, question and answer, without a header; label 1 is the right answer."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from medcli.core.encoding import encoding_of
 from medcli.core.peek import Peek, text_lines
-from medcli.core.raw import raw_files
+from medcli.core.raw import Source, raw_files
 from medcli.core.raw_rows import ReadOptions, Refused, rows_from, single_turn
 from medcli.core.record import Conversation, Row
 
@@ -19,7 +18,7 @@ def fits(peek: Peek) -> int:
     return 80 if cells and all(len(row) == _CELLS and row[1] in ("0", "1") for row in cells[:5]) else 0
 
 
-def read(source: Path, options: ReadOptions) -> Iterator[Row]:
+def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """One question with its right answer; the four wrong answers, which belong to other questions, are refused."""
     for raw in raw_files(source):
         for item in text_lines(raw, encoding_of(raw)):

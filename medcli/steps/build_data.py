@@ -14,7 +14,6 @@ from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
 from medcli.core.dataset_info import check_sha1
 from medcli.core.errors import DataError, UsageError
 from medcli.core.raw import packed_inputs, raw_files
-from medcli.core.raw_rows import ReadOptions
 from medcli.core.record import Row
 from medcli.core.report import Report, Silent
 from medcli.core.settings import folder
@@ -64,7 +63,7 @@ def plan(target: str, settings: BuildSettings, *, raw: Path | None = None) -> Bu
             hint="their sum must be below 1",
         )
     found = find(target, raw, settings.name, settings.importer)
-    inputs = dict.fromkeys(pair for source in found.paths for pair in packed_inputs(raw_files(source)))
+    inputs = packed_inputs(raw_files(found.source)) if found.source else []
     return BuildPlan(
         found=found, inputs=tuple(inputs), path=folder("data") / found.name, hub=settings.hub,
         without=tuple(held_out(name) for name in settings.without),
@@ -105,7 +104,7 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
 def _fill(writer: Writer, found: Found, settings: BuildSettings, report: Report) -> None:
     gates = [(Shelf("medcli.gates", "gate").get(name)).gate(settings, writer.changed) for name in GATES]
     report.stage(f"reading {found.name} as {found.importer}", None, "rows")
-    for row in _limited(_read(found), settings.limit):
+    for row in _limited(found.rows(), settings.limit):
         record, reason = row.record, row.reason
         for gate in gates:
             if record is not None:
@@ -115,12 +114,6 @@ def _fill(writer: Writer, found: Found, settings: BuildSettings, report: Report)
         if writer.read % _TOLD_EVERY == 0:
             report.advance(writer.read)
     report.advance(writer.read)
-
-
-def _read(found: Found) -> Iterator[Row]:
-    options = ReadOptions(source=found.name, columns=found.columns, tags=found.tags)
-    for path in found.paths:
-        yield from IMPORTERS.get(found.importer).read(path, options)
 
 
 def _limited(rows: Iterator[Row], limit: int | None) -> Iterator[Row]:

@@ -7,9 +7,8 @@ from pathlib import Path
 from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder, built_names, open_dataset
 from medcli.core.fingerprint import fingerprint
 from medcli.core.raw import raw_files
-from medcli.core.raw_rows import ReadOptions
 from medcli.core.record import Conversation, Document, Preference, Question, Record
-from medcli.steps.find_data import IMPORTERS, Found, find
+from medcli.steps.find_data import Found, find
 
 _HELD_SHARE = 0.1  # of a raw file's texts, and of a data set without valid and test
 _HELD_CHARACTERS = 1_000_000
@@ -40,11 +39,9 @@ def passages_of(source: DatasetFolder | Found) -> Iterator[Passage]:
             for record in source.records(split):
                 yield from _of_record(record, split)
         return
-    options = ReadOptions(source=source.name, columns=source.columns, tags=source.tags)
-    for path in source.paths:
-        for row in IMPORTERS.get(source.importer).read(path, options):
-            if row.record is not None:
-                yield from _of_record(row.record, row.split or "all")
+    for row in source.rows():
+        if row.record is not None:
+            yield from _of_record(row.record, row.split or "all")
 
 
 def _of_record(record: Record, split: str) -> Iterator[Passage]:
@@ -87,4 +84,4 @@ def _size(source: DatasetFolder | Found) -> int:
     """The bytes of the corpus, packed ones as they lie."""
     if isinstance(source, DatasetFolder):
         return source.file("train").stat().st_size
-    return sum(path.stat().st_size for path in {raw.path for path in source.paths for raw in raw_files(path)})
+    return sum(path.stat().st_size for path in {raw.path for raw in raw_files(source.files())})

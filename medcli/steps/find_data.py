@@ -1,16 +1,18 @@
 """From what a user calls a data set to its files and the importer that reads them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from medcli.core import dataset_info
 from medcli.core.dataset_info import Entry
 from medcli.core.errors import DataError, UnknownNameError, UsageError, nearest
-from medcli.core.known_datasets import KnownDataset, known_datasets, matches
+from medcli.core.known_datasets import KnownDataset, known_datasets
 from medcli.core.peek import Peek, look
-from medcli.core.raw import is_pattern, raw_files
+from medcli.core.raw import Selection, Source, is_pattern, matches, raw_files
+from medcli.core.raw_rows import ReadOptions
+from medcli.core.record import Row
 from medcli.core.resources import templates
 from medcli.core.settings import folder
 from medcli.core.shelf import Shelf
@@ -27,7 +29,7 @@ class Found:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    source: Source | None
     importer: str
     columns: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +37,18 @@ class Found:
     licence: str = "unknown"
     known: str = ""
     remote: Remote | None = None
+
+    def files(self) -> Source:
+        """What is read; raises DataError when it is not here yet."""
+        if self.source is None:
+            raise DataError(f"{self.name} is not downloaded", hint=f"build it: med data build {self.name}")
+        return self.source
+
+    def rows(self) -> Iterator[Row]:
+        """The rows as the importer reads them."""
+        options = ReadOptions(source=self.name, columns=self.columns, tags=self.tags)
+        rows: Iterator[Row] = IMPORTERS.get(self.importer).read(self.files(), options)
+        return rows
 
 
 def find(target: str, raw: Path | None, name: str, importer: str) -> Found:
@@ -52,7 +66,7 @@ def find(target: str, raw: Path | None, name: str, importer: str) -> Found:
         return _of_known(known, raw, name, importer)
     path = _path(target, raw)
     chosen = importer or importer_for(path)
-    return Found(name=_checked_name(name or _stem(path)), paths=(path,), importer=chosen)
+    return Found(name=_checked_name(name or _stem(path)), source=path, importer=chosen)
 
 
 def names_to_build(raw: Path | None = None) -> list[str]:
@@ -100,7 +114,7 @@ def _of_entry(entry: Entry, raw: Path | None, name: str, importer: str) -> Found
         if raw is None or entry.registry.parent == raw:
             return Found(
                 name=_checked_name(name or entry.name),
-                paths=(),
+                source=None,
                 importer=importer or entry.importer,
                 entry=entry,
                 remote=_remote_of_entry(entry),
@@ -112,7 +126,7 @@ def _of_entry(entry: Entry, raw: Path | None, name: str, importer: str) -> Found
     _check_columns(entry, path)
     return Found(
         name=_checked_name(name or entry.name),
-        paths=(path,),
+        source=path,
         importer=chosen,
         columns=entry.columns,
         tags=entry.tags,
@@ -166,12 +180,12 @@ def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -
                 f"{known.name} cannot be downloaded by a program",
                 hint=f"get its files from {known.url}\nthen: med data build {known.name} --raw FILE_OR_DIR",
             )
-        paths: tuple[Path, ...] = ()
+        source: Source | None = None
     else:
-        remote, paths = None, _files_of(known, raw)
+        remote, source = None, _files_of(known, raw)
     return Found(
         name=_checked_name(name or known.name),
-        paths=paths,
+        source=source,
         importer=importer or known.importer,
         licence=known.licence,
         known=known.name,
@@ -179,18 +193,18 @@ def _of_known(known: KnownDataset, raw: Path | None, name: str, importer: str) -
     )
 
 
-def _files_of(known: KnownDataset, raw: Path) -> tuple[Path, ...]:
+def _files_of(known: KnownDataset, raw: Path) -> Source:
     """The files of a known data set in `raw`; the folder itself when it holds no other data."""
     if not raw.is_dir() or not known.files:
-        return (raw,)
-    there = {file.path: file.path.relative_to(raw).as_posix() for file in raw_files(raw)}
-    chosen = tuple(path for path, name in there.items() if matches(name, known.files))
+        return raw
+    there = dict.fromkeys(file.path.relative_to(raw).as_posix() for file in raw_files(raw))
+    chosen = [name for name in there if matches(name, known.files)]
     if not chosen:
         raise DataError(
             f"{raw} holds no file of {known.name}: looked for {', '.join(known.files)}",
-            hint=f"there is {', '.join(list(there.values())[:8])}; name the file itself with --raw FILE",
+            hint=f"there is {', '.join(list(there)[:8])}; name the file itself with --raw FILE",
         )
-    return (raw,) if len(chosen) == len(there) else chosen
+    return raw if len(chosen) == len(there) else Selection(raw, known.files)
 
 
 def _path(target: str, raw: Path | None) -> Path:

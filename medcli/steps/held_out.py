@@ -8,9 +8,8 @@ from medcli.core.atomic import sha256_of
 from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder, built_names, open_dataset
 from medcli.core.errors import UnknownNameError
 from medcli.core.raw import packed_inputs, raw_files
-from medcli.core.raw_rows import ReadOptions
 from medcli.core.record import Record
-from medcli.steps.find_data import IMPORTERS, Found, find
+from medcli.steps.find_data import Found, find
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ def held_out(name: str) -> HeldOutSet:
     if dataset := built(name):
         return of_dataset(dataset)
     found = find(name, None, "", "")
-    hashes = tuple(sha256_of(path) for source in found.paths for path, _ in packed_inputs(raw_files(source)))
+    hashes = tuple(sha256_of(path) for path, _ in packed_inputs(raw_files(found.files())))
     return HeldOutSet(name=Path(name).name, hashes=hashes, records=lambda: raw_records(found))
 
 
@@ -48,8 +47,4 @@ def built(name: str) -> DatasetFolder | None:
 
 def raw_records(found: Found) -> Iterator[Record]:
     """The records of raw files as their importer reads them; what it refuses cannot leak."""
-    options = ReadOptions(source=found.name, columns=found.columns, tags=found.tags)
-    for path in found.paths:
-        for row in IMPORTERS.get(found.importer).read(path, options):
-            if row.record is not None:
-                yield row.record
+    return (row.record for row in found.rows() if row.record is not None)

@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from medcli.core.dataset_info import FILE as REGISTRY
 from medcli.core.errors import DataError, ServiceError, UsageError
-from medcli.core.known_datasets import KnownDataset, matches
-from medcli.core.raw import DATA_SUFFIXES
+from medcli.core.known_datasets import KnownDataset
+from medcli.core.raw import DATA_SUFFIXES, matches
 from medcli.core.raw_archive import is_archive
 from medcli.core.report import Report
 from medcli.core.settings import folder, variable_of_others

@@ -20,8 +20,7 @@ from medcli.core.graph import Entity, dropped_rows, entities
 from medcli.core.graph_index import index_of
 from medcli.core.llm_settings import Ask, LlmSettings
 from medcli.core.peek import items
-from medcli.core.raw import raw_files
-from medcli.core.raw_rows import ReadOptions
+from medcli.core.raw import Source, raw_files
 from medcli.core.record import Conversation, Document, Row, to_row
 from medcli.core.report import Report
 from medcli.core.score import Answer
@@ -31,7 +30,7 @@ from medcli.core.speaker import Sampling
 from medcli.makers import identity, kg, kg_llm, literature, preference, rewrite
 from medcli.makers.preference import Candidate, Prompt
 from medcli.steps.build_data import build
-from medcli.steps.find_data import IMPORTERS, find
+from medcli.steps.find_data import find
 
 MADE = "made"
 _TOLD_EVERY = 1000  # rows
@@ -43,7 +42,7 @@ def make_kg(source: Path, settings: kg.Settings, how: BuildSettings, report: Rep
     found = find(str(source), None, settings.name, "graph")
     name = settings.name or f"{found.name}-kg"
     report.stage(f"reading {source.name}", None, "diseases")
-    known, faults = _read_graph(found.paths, settings.limit)
+    known, faults = _read_graph(found.files(), settings.limit)
     graph = index_of(known)
     report.advance(len(graph.entities))
     if not graph.entities:
@@ -79,7 +78,7 @@ def make_literature(
     _needs_service(settings)
     found = find(str(source), None, settings.name, "")
     name = settings.name or f"{found.name}-dialogues"
-    rows = list(IMPORTERS.get(found.importer).read(found.paths[0], ReadOptions(source=found.name)))
+    rows = list(found.rows())
     documents = [
         literature.Source(document=row.record, file=row.file, line=row.line)
         for row in rows
@@ -130,11 +129,11 @@ def make_preference(
     return _built(rows, name, how, report)
 
 
-def _read_graph(paths: Iterable[Path], limit: int | None) -> tuple[list[Entity], list[Row]]:
+def _read_graph(source: Source, limit: int | None) -> tuple[list[Entity], list[Row]]:
     """The entities, at most `limit`, and a row for everything that was left out on the way."""
     known: list[Entity] = []
     faults: list[Row] = []
-    for item in (item for path in paths for item in entities(path)):
+    for item in entities(source):
         if isinstance(item, Row):
             faults.append(item)
             continue

@@ -5,7 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from medcli.core.known_datasets import KnownDataset, known_datasets, matches
+from medcli.core.known_datasets import KnownDataset, known_datasets
+from medcli.core.raw import matches
 from medcli.core.resources import templates
 from medcli.steps.find_data import IMPORTERS
 from medcli.steps.list_remote import remote_of

@@ -260,3 +260,21 @@ def test_archives_are_inputs_by_their_own_name(project, tmp_path):
     check_account(dataset)
     assert [item["file"] for item in dataset.manifest["inputs"]] == ["a.zip"]
     assert rows(dataset, "refused")[0]["file"] == "a.zip/inside/alpaca.json"
+
+
+def test_chosen_files_of_a_known_set_keep_their_splits(project, tmp_path):
+    raw = tmp_path / "reward"
+    raw.mkdir()
+    for split, start in (("train", 0), ("valid", 40), ("test", 50)):
+        lines = (
+            json.dumps(
+                {"question": f"{word * 5}怎么办", "response_chosen": f"{word}好", "response_rejected": f"{word}坏"}
+            )
+            for word in (chr(0x4E00 + 37 * (start + n)) * 3 for n in range(10))
+        )
+        (raw / f"{split}.json").write_text("\n".join(lines) + "\n", "utf-8")
+    (raw / "notes.txt").write_text("不是数据\n", "utf-8")
+    dataset = made("medicalgpt-reward", raw=raw)
+    assert {split: dataset.manifest["counts"][split] for split in SPLITS} == {"train": 10, "valid": 10, "test": 10}
+    assert [item["file"] for item in dataset.manifest["inputs"]] == ["test.json", "valid.json", "train.json"]
+    assert dataset.manifest["known"] == "medicalgpt-reward"
