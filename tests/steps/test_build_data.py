@@ -266,12 +266,9 @@ def test_chosen_files_of_a_known_set_keep_their_splits(project, tmp_path):
     raw = tmp_path / "reward"
     raw.mkdir()
     for split, start in (("train", 0), ("valid", 40), ("test", 50)):
-        lines = (
-            json.dumps(
-                {"question": f"{word * 5}怎么办", "response_chosen": f"{word}好", "response_rejected": f"{word}坏"}
-            )
-            for word in (chr(0x4E00 + 37 * (start + n)) * 3 for n in range(10))
-        )
+        words = ("".join(chr(0x4E00 + (start + n) * 41 + k * 997) for k in range(12)) for n in range(10))
+        pairs = ({"question": f"{w}怎么办", "response_chosen": w[::-1], "response_rejected": w} for w in words)
+        lines = (json.dumps(pair, ensure_ascii=False) for pair in pairs)
         (raw / f"{split}.json").write_text("\n".join(lines) + "\n", "utf-8")
     (raw / "notes.txt").write_text("不是数据\n", "utf-8")
     dataset = made("medicalgpt-reward", raw=raw)
