@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -42,7 +43,7 @@ def show(
     console.say(f"{record.id}  (record {number} of {split}, from {record.source})", style="dim")
     for role, text in parts_of(record):
         console.say(role, style="bold")
-        console.say(f"  {text}")
+        console.say(indent(text, "  "))
 
 
 @app.command("stats", help="Count a built data set: splits, refusals, turns, lengths, languages.")

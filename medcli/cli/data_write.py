@@ -54,17 +54,30 @@ def vocab_(
     else:
         _show_measured(measured)
         columns = ("tokenizer", "word", "times", "tokens", "pieces")
-        rows = [(t.tokenizer, t.word, t.times, len(t.pieces), " ".join(t.pieces)) for t in terms]
+        rows = [(_short(t.tokenizer), t.word, t.times, len(t.pieces), " ".join(t.pieces)) for t in terms]
         console.show_table(columns, rows, title="the words that cost most")
 
 
 def _show_measured(measured: list[vocab.Measured]) -> None:
     columns = ("tokenizer", "part", "texts", "characters", "tokens", "characters a token", "broken or unknown")
     rows = [
-        (m.tokenizer, m.part, m.texts, m.characters, m.tokens, f"{m.characters_per_token:.3f}", f"{m.broken_share:.2%}")
+        (
+            _short(m.tokenizer),
+            m.part,
+            m.texts,
+            m.characters,
+            m.tokens,
+            f"{m.characters_per_token:.3f}",
+            f"{m.broken_share:.2%}",
+        )
         for m in measured
     ]
     console.show_table(columns, rows)
+
+
+def _short(tokenizer: str) -> str:
+    """A folder by its last part."""
+    return Path(tokenizer).name if Path(tokenizer).is_dir() else tokenizer
 
 
 def _show_extended(done: vocab.Extended, json: bool) -> None:

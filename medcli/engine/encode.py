@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy
 
+from medcli.core.batches import batches
 from medcli.core.chat_template import ChatTemplate, Segment, plain
 from medcli.core.record import Conversation, Message
 from medcli.engine.pack import Example
@@ -34,9 +34,8 @@ def encode_all(
     advance: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Example]:
     """Examples of at most `max_length` tokens; the oldest exchanges are dropped first, an answer's end never is."""
-    source = iter(conversations)
     done = 0
-    while batch := list(islice(source, BATCH)):
+    for batch in batches(conversations, BATCH):
         rendered = [template.render(conversation.messages) for conversation in batch]
         for conversation, example in zip(batch, encode(rendered, tokenizer), strict=True):
             fitting: Example | None = example

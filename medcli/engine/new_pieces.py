@@ -9,11 +9,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import TypeVar
 
 from tokenizers import Tokenizer, models, trainers
 
+from medcli.core.batches import batches
 from medcli.engine.vocabulary import Piece, Vocabulary
 
 HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]+")
@@ -29,7 +29,7 @@ def learn(vocabulary: Vocabulary, texts: Iterable[str], count: int) -> list[Piec
     """At most `count` pieces for Chinese text, those that save most first; each can be made when its turn comes."""
     symbols = _Symbols(vocabulary)
     runs: Counter[str] = Counter()
-    for batch in in_batches(texts):
+    for batch in batches(texts, BATCH):
         for ids in vocabulary.encode(batch):
             runs.update(symbols.runs(ids))
     merges, applied = _merges(runs, 2 * count)
@@ -42,13 +42,6 @@ def learn(vocabulary: Vocabulary, texts: Iterable[str], count: int) -> list[Piec
             known.add(piece.token)
             chosen.append(piece)
     return chosen
-
-
-def in_batches(items: Iterable[T]) -> Iterator[list[T]]:
-    """The items, BATCH at a time."""
-    rest = iter(items)
-    while batch := list(islice(rest, BATCH)):
-        yield batch
 
 
 class _Symbols:
@@ -123,7 +116,7 @@ def _merges(runs: Counter[str], count: int) -> tuple[list[tuple[str, str]], Coun
     for one, other in json.loads(core.to_str())["model"]["merges"]:
         merges.setdefault(one + other, (one, other))
     applied: Counter[str] = Counter()
-    for batch in in_batches(runs.items()):
+    for batch in batches(runs.items(), BATCH):
         for encoding, (_, times) in zip(core.encode_batch([run for run, _ in batch]), batch, strict=True):
             for token in encoding.tokens:
                 applied[token] += times

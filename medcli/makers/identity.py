@@ -12,7 +12,6 @@ from medcli.core.record import Row
 from medcli.core.resources import templates
 from medcli.core.settings import setting
 
-HELP = "dialogues in which a model says who it is"
 LANGUAGES = ("zh", "en")
 
 

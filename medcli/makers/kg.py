@@ -14,7 +14,6 @@ from medcli.core.raw_rows import Refused
 from medcli.core.record import Conversation, Message, Question, Role, Row
 from medcli.core.settings import setting
 
-HELP = "questions about a knowledge graph"
 CHOICE = "choice"
 _LETTERS = "ABCD"
 _COMPARED = ("symptoms", "department", "tests", "treatment", "complications", "body_part", "infectious", "population")

@@ -14,7 +14,6 @@ from medcli.core.prompts import prompt
 from medcli.core.raw_rows import Refused, single_turn
 from medcli.core.record import Row
 
-HELP = "questions about a knowledge graph, written by a model and checked against the graph"
 COUNT = 5  # questions in one answer of the model
 _MOST = 12  # values of an attribute that the model is shown
 _LONGEST = 600  # characters of a value that it is shown

@@ -12,7 +12,6 @@ from medcli.core.raw_rows import Refused
 from medcli.core.record import Conversation, Document, Message, Role, Row
 from medcli.core.settings import setting
 
-HELP = "dialogues about documents, written by a model and checked against the document"
 OVERLAP = 0.5  # least share of an answer's character pairs that stand in the document
 LONGEST = 4000  # characters of a document that the model is shown
 SHORTEST = 100  # characters; less holds no dialogue

@@ -10,8 +10,6 @@ from medcli.core.prompts import prompt, written_out
 from medcli.core.record import Message, Preference, Row
 from medcli.core.settings import setting
 
-HELP = "pairs of a better and a worse answer, from a model's answers or from files"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(LlmSettings):

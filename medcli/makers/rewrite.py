@@ -11,8 +11,6 @@ from medcli.core.raw_rows import Refused
 from medcli.core.record import Conversation, Row, message_rows, messages_of
 from medcli.core.settings import setting
 
-HELP = "dialogues rewritten by a model; numbers, doses, drugs and negations must survive"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(LlmSettings):

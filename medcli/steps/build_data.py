@@ -25,6 +25,7 @@ from medcli.steps.held_out import HeldOutSet, held_out
 from medcli.steps.write_data import Writer, fill_empty_splits
 
 SECTION = "data.build"
+_GATES = Shelf("medcli.gates", "gate")
 GATES = ("normalise", "structure", "quality", "phi", "duplicates")
 _SILENT = Silent()
 _TOLD_EVERY = 1000  # rows
@@ -51,6 +52,7 @@ class BuildPlan:
         return [
             *first,
             ("will use", f"importer {self.found.importer or 'that fits'}", "the one that fits best or was named"),
+            *((f"gate {name}", _GATES.get(name).HELP, "") for name in GATES),
             ("will write", str(self.path), "replaced whole" if self.path.exists() else "new"),
         ]
 
@@ -102,7 +104,7 @@ def build(target: str, settings: BuildSettings, *, raw: Path | None = None, repo
 
 
 def _fill(writer: Writer, found: Found, settings: BuildSettings, report: Report) -> None:
-    gates = [(Shelf("medcli.gates", "gate").get(name)).gate(settings, writer.changed) for name in GATES]
+    gates = [_GATES.get(name).gate(settings, writer.changed) for name in GATES]
     report.stage(f"reading {found.name} as {found.importer}", None, "rows")
     for row in _limited(found.rows(), settings.limit):
         record, reason = row.record, row.reason

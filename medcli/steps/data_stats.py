@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from medcli.core.batches import batches
 from medcli.core.chat_template import Segment
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.distribution import Distribution, merged
@@ -193,8 +194,7 @@ class _Tally:
     def split(self, dataset: DatasetFolder, name: str, report: Report) -> SplitStats:
         turns: Counter[int] = Counter()
         lengths: dict[str, Counter[int]] = {}
-        source = dataset.records(name)
-        while batch := list(islice(source, _BATCH)):
+        for batch in batches(dataset.records(name), _BATCH):
             turns.update(map(_answers, batch))
             self.sources.update(record.source for record in batch)
             self._texts(batch)

@@ -1,6 +1,7 @@
 """One record of a built data set, for a person to read."""
 
 from itertools import islice
+from string import ascii_uppercase
 
 from medcli.core.chat_template import Segment
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
@@ -48,7 +49,9 @@ def parts_of(record: Record) -> list[tuple[str, str]]:
         case Document():
             return [("text", record.text)]
         case Question():
-            choices = "\n".join(record.choices)
+            choices = "\n".join(
+                f"{letter}. {text}" for letter, text in zip(ascii_uppercase, record.choices, strict=False)
+            )
             return [("question", record.stem), ("choices", choices), ("answer", record.answer)]
 
 

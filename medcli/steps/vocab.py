@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcli.core.atomic import folder_aside, remove_leftovers
+from medcli.core.batches import batches
 from medcli.core.dataset_folder import SPLITS
 from medcli.core.errors import DataError, ModelError, UsageError
 from medcli.core.model_ref import ModelRef, resolve
@@ -115,7 +116,7 @@ def measure(corpus: str, settings: Settings, report: Report) -> tuple[list[Measu
     if settings.out or settings.model:
         raise UsageError("--out and --model go with --extend N", hint="say how many pieces to add: --extend 2000")
 
-    from medcli.engine.new_pieces import in_batches
+    from medcli.engine.new_pieces import BATCH
     from medcli.engine.vocabulary import open_vocabulary
 
     passages = passages_of(opened(corpus))
@@ -124,7 +125,7 @@ def measure(corpus: str, settings: Settings, report: Report) -> tuple[list[Measu
     terms = _Words()
     report.stage(f"reading {corpus}", None, "texts")
     done = 0
-    for batch in in_batches(passages):
+    for batch in batches(passages, BATCH):
         for vocabulary in vocabularies:
             for passage, ids in zip(batch, vocabulary.encode([p.text for p in batch]), strict=True):
                 for kind, part in (("split", passage.split), ("source", passage.source)):
@@ -246,12 +247,12 @@ def _write_model(ref: ModelRef, first: int, pieces: Sequence["Piece"], folder: P
 
 def _compared(old: "Vocabulary", new: "Vocabulary", texts: Sequence[str], report: Report) -> tuple[Measured, Measured]:
     """Both vocabularies on held-out text, and the proof that nothing else changed; raises ModelError when it did."""
-    from medcli.engine.new_pieces import in_batches
+    from medcli.engine.new_pieces import BATCH
     from medcli.engine.vocabulary import only_joins
 
     report.stage("measuring on held-out text", len(texts), "texts")
     before, after = _Tally(), _Tally()
-    for batch in in_batches(texts):
+    for batch in batches(texts, BATCH):
         for text, one, other in zip(batch, old.encode(batch), new.encode(batch), strict=True):
             if not only_joins(old, one, new, other):
                 raise ModelError(
