@@ -13,16 +13,19 @@ from operator import itemgetter
 import numpy as np
 import numpy.typing as npt
 
+from medcli.core.batches import batches
 from medcli.core.fingerprint import bare
 from medcli.engine.grams import SIZE, Hashes, grams_of, similarity
 
 _LONG = 20  # grams from which on containment in any text is no accident: 24 characters
 _SHORTEST = 10  # characters of a short item that may be looked for part by part
-_POSTINGS = 64  # items remembered for one gram; "下列哪项是正确的" stands in thousands
-_SKETCH = 24  # grams remembered of an item, those with the smallest hashes: a fair sample, whatever the length
+_POSTINGS = 8  # items remembered for one gram; "下列哪项是正确的" stands in thousands
+_SKETCH = 24  # grams remembered of an item: those that stand in fewest others
 # Share of them that makes a pair worth measuring; of pairs at 0.8 this misses one in a hundred, of pairs at 0.85 one
 # in 1,500 (binomial, 24 grams). Of a short item all grams are remembered, and none is missed.
 _CANDIDATE = 0.6
+_BATCH = 512  # items
+_TABLE = 22  # bits of a hash by which grams are counted: 16 MiB, and a count that is too high does no harm
 _TRIED = 16  # items a text is measured against when one is enough; of texts made after one pattern hundreds come near
 _KNOWN = 4096
 
@@ -42,10 +45,7 @@ class HeldOut:
     def __init__(self, items: Sequence[Sequence[str]]) -> None:
         self._known: dict[int, Hashes] = {}  # grams of the items that were measured last
         self._parts = [[bare(part) for part in item] for item in items]
-        sketches = [_distinct(parts)[:_SKETCH].copy() for parts in self._parts]  # a view would keep all grams alive
-        sizes = np.fromiter(map(len, sketches), dtype=np.int64, count=len(sketches))
-        owners = np.repeat(np.arange(len(sizes)), sizes)
-        hashes = np.concatenate(sketches) if sketches else np.zeros(0, np.uint64)
+        hashes, owners = _sketches(self._parts)
         order = np.argsort(hashes, kind="stable")
         hashes, owners = hashes[order], owners[order]
         self._keys, first, counts = np.unique(hashes, return_index=True, return_counts=True)
@@ -55,7 +55,7 @@ class HeldOut:
         kept = np.minimum(counts, _POSTINGS)
         self._starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
         self._owners = owners[np.repeat(first - self._starts[:-1], kept) + np.arange(self._starts[-1])]
-        self._indexed = np.bincount(self._owners, minlength=len(sizes))
+        self._indexed = np.bincount(self._owners, minlength=len(items))
 
     def matches(self, texts: Sequence[tuple[str, str]], threshold: float, *, one_each: bool = False) -> Iterator[Match]:
         """The pairs that score `threshold` or more; a text is (its question, all of it).
@@ -111,6 +111,38 @@ class HeldOut:
 
 
 def _distinct(parts: Sequence[str]) -> Hashes:
-    """The grams of an item, sorted; options shorter than a gram have none, for they could stand anywhere."""
-    long = [part for number, part in enumerate(parts) if number == 0 or len(part) >= SIZE]
-    return np.unique(grams_of(long).hashes)
+    """The different grams of an item, sorted."""
+    return np.unique(grams_of(_telling(parts)).hashes)
+
+
+def _telling(parts: Sequence[str]) -> list[str]:
+    """The parts that have grams; options shorter than a gram could stand anywhere."""
+    return [part for number, part in enumerate(parts) if number == 0 or len(part) >= SIZE]
+
+
+def _sketches(items: Sequence[Sequence[str]]) -> tuple[Hashes, npt.NDArray[np.int64]]:
+    """(hash, item) of the grams remembered: of each item those that stand in fewest items, ties by hash."""
+    counts = np.zeros(1 << _TABLE, np.uint32)
+    for hashes, _ in _grams_by_item(items):
+        np.add.at(counts, hashes >> np.uint64(64 - _TABLE), 1)
+    kept_hashes, kept_owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for hashes, owners in _grams_by_item(items):
+        order = np.lexsort((hashes, counts[hashes >> np.uint64(64 - _TABLE)], owners))
+        hashes, owners = hashes[order], owners[order]
+        first = np.flatnonzero(np.diff(owners, prepend=-1))
+        rank = np.arange(len(owners)) - np.repeat(first, np.diff(np.append(first, len(owners))))
+        kept_hashes.append(hashes[rank < _SKETCH])
+        kept_owners.append(owners[rank < _SKETCH])
+    return np.concatenate(kept_hashes), np.concatenate(kept_owners)
+
+
+def _grams_by_item(items: Sequence[Sequence[str]]) -> Iterator[tuple[Hashes, npt.NDArray[np.int64]]]:
+    """The different grams of some items at a time, and the number of the item that each stands in."""
+    for numbers in batches(range(len(items)), _BATCH):
+        parts = [(number, part) for number in numbers for part in _telling(items[number])]
+        grams = grams_of([part for _, part in parts])
+        owners = np.repeat(np.array([number for number, _ in parts], np.int64), np.diff(grams.offsets))
+        order = np.lexsort((grams.hashes, owners))
+        hashes, owners = grams.hashes[order], owners[order]
+        new = (np.diff(hashes, prepend=hashes[:1] + np.uint64(1)) != 0) | (np.diff(owners, prepend=-1) != 0)
+        yield hashes[new], owners[new]
