@@ -27,7 +27,7 @@ _CANDIDATE = 0.6
 _BATCH = 512  # items
 _TABLE = 22  # bits of a hash by which grams are counted: 16 MiB, and a count that is too high does no harm
 _TRIED = 16  # items a text is measured against when one is enough; of texts made after one pattern hundreds come near
-_KNOWN = 4096
+_KNOWN = 8 << 20  # grams of measured items that are kept: 64 MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,7 @@ class HeldOut:
 
     def __init__(self, items: Sequence[Sequence[str]]) -> None:
         self._known: dict[int, Hashes] = {}  # grams of the items that were measured last
+        self._size = 0
         self._parts = [[bare(part) for part in item] for item in items]
         hashes, owners = _sketches(self._parts)
         order = np.argsort(hashes, kind="stable")
@@ -64,7 +65,7 @@ class HeldOut:
         """
         wholes = grams_of([whole for _, whole in texts])
         for text, items in groupby(self._candidates(wholes.hashes, wholes.offsets), key=itemgetter(0)):
-            whole = wholes.distinct(text)
+            whole = np.sort(wholes.of(text))
             for _, item in islice(items, _TRIED if one_each else None):
                 score = self._score(item, whole, *texts[text])
                 if score >= threshold:
@@ -96,11 +97,12 @@ class HeldOut:
 
     def _score(self, item: int, whole: Hashes, question: str, text: str) -> float:
         parts = self._parts[item]
-        if item not in self._known:
-            if len(self._known) == _KNOWN:
-                self._known.clear()
-            self._known[item] = _distinct(parts)
-        grams = self._known[item]
+        grams = self._known.get(item)
+        if grams is None:
+            grams = self._known[item] = _distinct(parts)
+            self._size += len(grams)
+            if self._size > _KNOWN:
+                self._known, self._size = {}, 0
         if len(grams) >= _LONG:
             places = np.minimum(np.searchsorted(whole, grams), len(whole) - 1)
             return float((whole[places] == grams).mean())
