@@ -235,9 +235,14 @@ def _no_importer(peek: Peek) -> DataError:
 
 
 def _stem(path: Path) -> str:
-    name = path.resolve().name
-    stem = name if path.is_dir() else name.removesuffix(".gz").rsplit(".", 1)[0]
-    return re.sub(r"[^\w.-]+", "-", stem.encode("utf-8", "replace").decode()).strip("-.") or "data"
+    """What a file, a folder or a pattern is called; `raw/*.json` after its folder."""
+    whole = path.resolve()
+    stem = whole.name if path.is_dir() else whole.name.removesuffix(".gz").rsplit(".", 1)[0]
+    words = (
+        re.sub(r"[^\w.-]+", "-", name.encode("utf-8", "replace").decode()).strip("-.")
+        for name in (stem, whole.parent.name)
+    )
+    return next(filter(None, words), "data")
 
 
 def _checked_name(name: str) -> str:

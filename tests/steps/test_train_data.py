@@ -113,3 +113,12 @@ def test_a_set_of_another_kind_is_refused(project, tmp_path):
     built(tmp_path, "甲", 30)
     with pytest.raises(DataError, match="learns from preferences"):
         sources_of(TrainSettings(dataset=("甲",)), "preference", Silent())
+
+
+def test_a_pattern_is_called_after_its_folder(project, tmp_path):
+    (tmp_path / "ward").mkdir()
+    pairs(tmp_path / "ward" / "a.jsonl", "甲", 30)
+    pairs(tmp_path / "ward" / "b.jsonl", "乙", 30)
+    (source,) = sources(f"{tmp_path}/ward/*.jsonl")
+    assert source.dataset.name == "ward"
+    assert len(source.dataset.manifest["inputs"]) == 2
