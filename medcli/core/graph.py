@@ -5,14 +5,13 @@ lists inside cells (name, checklist, period, …), CMeKG-like objects (中心词
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from medcli.core.errors import DataError
+from medcli.core.knowledge import tables
 from medcli.core.peek import items
-from medcli.core.raw import Item, RawFile, Source, open_text, raw_files
+from medcli.core.raw import Item, RawFile, Source, raw_files
 from medcli.core.raw_rows import Refused, as_text, refused
 from medcli.core.record import Row
 
@@ -188,16 +187,7 @@ class _Values:
 
 def _toml_items(raw: RawFile) -> Iterator[Item]:
     """The tables called [[disease]], with the lines where they begin; raises DataError."""
-    with open_text(raw, "utf-8") as file:
-        text = file.read()
-    try:
-        rows = tomllib.loads(text).get("disease", [])
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{raw.name}: {error}", hint="correct the line named above") from error
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("[[disease]]")]
-    if not rows or len(rows) != len(lines):
-        raise DataError(f"{raw.name} is no table of diseases", hint="each disease begins with a line [[disease]]")
-    for number, (row, line) in enumerate(zip(rows, lines, strict=True), 1):
+    for number, (line, row) in enumerate(tables(raw.path), 1):
         yield Item(line=line, number=number, value=row)
 
 

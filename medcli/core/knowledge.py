@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from medcli.core.errors import DataError
 from medcli.core.resources import templates
 
 HELD_OUT = 40  # phrasings of which no training set ever sees one
@@ -42,17 +43,38 @@ def phrasings_path() -> Path:
     return templates() / "knowledge" / "phrasings.toml"
 
 
-def facts(path: Path) -> list[Fact]:
-    """Every attribute of every disease in a table, in order."""
-    text = path.read_text("utf-8")
+def tables(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """(line, table) of every `[[disease]]`; raises DataError when the file is no table of diseases."""
+    try:
+        text = path.read_text("utf-8")
+        rows = tomllib.loads(text).get("disease")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: {error}", hint="a table of diseases is TOML in UTF-8: correct the place named"
+        ) from error
     lines = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith("[[disease]]")]
+    if not isinstance(rows, list) or len(rows) != len(lines):
+        raise DataError(f"{path} is no table of diseases", hint="each disease begins with a line [[disease]]")
+    return list(zip(lines, rows, strict=True))
+
+
+def facts(path: Path) -> list[Fact]:
+    """Every attribute of every disease in a table, in order; raises DataError."""
     names: dict[str, str] = _phrasings()["attributes"]
-    return [
-        Fact(disease=row["name"], attribute=names[key], values=tuple(row[key]), line=line)
-        for row, line in zip(tomllib.loads(text)["disease"], lines, strict=True)
-        for key in names
-        if row.get(key)
-    ]
+    found = []
+    for line, row in tables(path):
+        for key in names:
+            value = row.get(key, [])
+            if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+                raise DataError(f"{path}:{line}: {key} is no list of texts", hint=f'write {key} = ["…", "…"]')
+        if not isinstance(row.get("name"), str):
+            raise DataError(f"{path}:{line}: a disease without a name", hint='write name = "…"')
+        found += [
+            Fact(disease=row["name"], attribute=names[key], values=tuple(row[key]), line=line)
+            for key in names
+            if row.get(key)
+        ]
+    return found
 
 
 @cache

@@ -123,7 +123,7 @@ def format_of(raw: RawFile) -> Format:
         return "json lines" if not RECORDS_BY_NUMBER.match(head) and _has_lines_of_json(head) else "json"
     if head.startswith("[") and (raw.suffix != ".txt" or re.match(r'\[\s*[\[{"]', head)):
         return "json lines" if _has_objects_by_line(head) else "json"
-    if raw.suffix in (".json", ".jsonl", ".ndjson"):
+    if raw.suffix in (".json", ".jsonl", ".ndjson") or _has_objects_by_line(head):
         return "json lines"
     return "table" if _has_header(head) else "text"
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from medcli.core.errors import DataError
 from medcli.core.knowledge import ANSWER, Fact, complaints, facts, questions, unknown, unknown_answer
 from medcli.core.peek import Peek
 from medcli.core.raw import Source, raw_files
@@ -21,7 +22,9 @@ def fits(peek: Peek) -> int:
 
 def read(source: Source, options: ReadOptions) -> Iterator[Row]:
     """A question in each of many phrasings for every fact, held-out phrasings first."""
-    (table,) = (raw.path for raw in raw_files(source))
+    table, *others = (raw.path for raw in raw_files(source))
+    if others:
+        raise DataError(f"{source} holds {1 + len(others)} files", hint="name the one that is the table of diseases")
     for index, fact in enumerate(facts(table)):
         valid, test = questions(fact, 2, held_out=True)
         yield _row(table, fact, valid, f"{index}-valid", "valid", options.source)
