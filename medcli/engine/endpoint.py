@@ -174,7 +174,7 @@ def _client(settings: LlmSettings, pace: _Pace) -> Any:
         import openai
     except ImportError as error:
         raise UsageError(
-            "asking a service needs the package openai", hint="install it: pip install 'medcli[llm]'"
+            "asking a service needs the package openai", hint="install it: pip install openai"
         ) from error
     http = openai.DefaultHttpxClient(event_hooks={"request": [pace.wait]})
     return openai.OpenAI(
