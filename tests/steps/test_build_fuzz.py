@@ -57,7 +57,7 @@ SPOILERS += [
 ]
 
 
-def built_or_told(*target, **given):
+def check_built_or_told(*target, **given):
     """Build; True when a set came out of it whose account adds up, False when one message said why not."""
     try:
         dataset = made(*target, **given)
@@ -102,7 +102,7 @@ def test_spoilt_bytes_give_rows_or_a_message(project, importer, data):
     shutil.rmtree(project / "data", ignore_errors=True)
     path = project / source.name
     path.write_bytes(spoilt(data, source.read_bytes()))
-    built_or_told(path, importer=data.draw(st.sampled_from(["", importer, importer])))
+    check_built_or_told(path, importer=data.draw(st.sampled_from(["", importer, importer])))
     path.unlink()
 
 
@@ -119,7 +119,7 @@ def test_spoilt_folders_give_rows_or_a_message(project, data):
     path.write_bytes(spoilt(data, path.read_bytes()))
     right = importer_for(RAW / name)
     pairs = ["cmedqa_pairs"] if right == "cmedqa" else []
-    built_or_told(raw, importer=data.draw(st.sampled_from(["", right, *pairs])))
+    check_built_or_told(raw, importer=data.draw(st.sampled_from(["", right, *pairs])))
 
 
 @FUZZ
@@ -165,10 +165,10 @@ def test_a_truncated_archive_is_told(project, kind, part):
         packed.write(gzip.compress(rows))
     path = project / f"rows.{kind}"
     path.write_bytes(packed.getvalue()[: int(len(packed.getvalue()) * part)])
-    assert not built_or_told(path)
+    assert not check_built_or_told(path)
     assert not (project / "data").exists() or not any((project / "data").iterdir())
     path.write_bytes(packed.getvalue())
-    assert built_or_told(path, near=1.0)
+    assert check_built_or_told(path, near=1.0)
 
 
 def test_a_line_of_ten_megabytes_is_a_row(project):
@@ -205,7 +205,7 @@ class Payload:
 )
 def test_a_pickle_is_never_loaded(project, name):
     (project / name).write_bytes(pickle.dumps(Payload()))
-    built_or_told(project / name)
+    check_built_or_told(project / name)
     assert not (project / "executed").exists()
 
 
@@ -222,7 +222,7 @@ def test_an_archive_cannot_write_outside_its_folder(project):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
     for name in ("a.zip", "b.tar.gz"):
-        built_or_told(project / name, near=1.0)
+        check_built_or_told(project / name, near=1.0)
     assert not list(project.parent.rglob("evil*"))
     assert not any("root:" in path.read_text("utf-8") for path in (project / "data").rglob("*.jsonl"))
 
@@ -241,4 +241,4 @@ def test_an_archive_cannot_explode(project, kind):
             member = tarfile.TarInfo("bomb.jsonl")
             member.size = len(zeros)
             archive.addfile(member, io.BytesIO(zeros))
-    assert not built_or_told(path)
+    assert not check_built_or_told(path)
