@@ -173,9 +173,7 @@ def _client(settings: LlmSettings, pace: _Pace) -> Any:
     try:
         import openai
     except ImportError as error:
-        raise UsageError(
-            "asking a service needs the package openai", hint="install it: pip install openai"
-        ) from error
+        raise UsageError("asking a service needs the package openai", hint="install it: pip install openai") from error
     http = openai.DefaultHttpxClient(event_hooks={"request": [pace.wait]})
     return openai.OpenAI(
         base_url=settings.llm, api_key=service_key(), max_retries=RETRIES, timeout=TIMEOUT, http_client=http

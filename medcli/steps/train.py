@@ -62,6 +62,7 @@ class Prepared:
             ("base model", self.ref.base),
             ("parameters", f"{model.num_parameters():,}, of which {learns:,} learn"),
             ("chat template", self.loaded.template.name),
+            ("records taken", ", ".join(f"{source.dataset.name} {source.count:,}" for source in self.sources)),
             ("samples", len(self.data)),
             ("tokens an epoch", self.data.tokens),
             ("learnt tokens", f"{self.data.trained_tokens:,} ({share:.0%})"),
