@@ -101,7 +101,7 @@ def test_the_real_files_train(med, project, tiny_folder):
     raw = shared("cepilepsyqa/question.csv").parent
     built = med("data", "build", "cmedqa2", "--raw", raw, "--json")
     counts = json.loads(built.stdout)["counts"]
-    assert (counts["train"], counts["valid"], counts["test"]) == (3607, 487, 480)
+    assert (counts["train"], counts["valid"], counts["test"]) == (3607, 490, 490)
     trained = med("train", "lora", "--dataset", "cmedqa2", "--model", tiny_folder, *TRAIN, "--valid-limit", 10)
     assert trained.exit_code == 0, trained.stderr
 

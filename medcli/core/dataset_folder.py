@@ -13,6 +13,7 @@ from medcli.core.record import Record, from_row
 from medcli.core.settings import folder
 
 SPLITS = ("train", "valid", "test")
+HELD_OUT = ("valid", "test")
 MANIFEST = "manifest.toml"
 
 
@@ -57,9 +58,8 @@ class DatasetFolder:
 
     def held_out(self) -> Iterator[Record]:
         """What must never be trained on: valid and test, and of an exam everything."""
-        for split in SPLITS:
-            if split != "train" or self.kind == "question":
-                yield from self.records(split)
+        for split in SPLITS if self.kind == "question" else HELD_OUT:
+            yield from self.records(split)
 
     def records(self, split: str, limit: int | None = None) -> Iterator[Record]:
         """The records of a split in order, at most `limit`; raises DataError with file and line."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from medcli.core.batches import batches
-from medcli.core.dataset_folder import SPLITS
+from medcli.core.dataset_folder import HELD_OUT, SPLITS
 from medcli.core.fingerprint import LEAK, answer_of, asked_of, question_of, text_of
 from medcli.core.record import Record, Row, from_row
 from medcli.core.report import Report
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from medcli.engine.near import NearDuplicates as Signatures
 
 _BATCH = 1000  # records compared at once
-_HELD_OUT = ("valid", "test")
 _TRAIN = SPLITS.index("train")
 
 _Held = tuple[str, Record]  # where it is held out, and what
@@ -81,7 +80,7 @@ class Ledger:
                 reasons = self._repeats(files, self._signatures)
             if source_decides:
                 reasons = {index: why for index, why in reasons.items() if self._splits[index] == _TRAIN}
-            own = [(f"in {split}: {record.id}", record) for split, _, record in self._of(files, _HELD_OUT, reasons)]
+            own = [(f"in {split}: {record.id}", record) for split, _, record in self._of(files, HELD_OUT, reasons)]
             others = [
                 (f"held out in {set_.name}: {record.id}", record) for set_ in without for record in set_.records()
             ]

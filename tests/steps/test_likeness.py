@@ -71,9 +71,10 @@ def test_held_out_rows_stay_as_they_are_published(project, tmp_path):
     pairs = dialogues(60)
     (tmp_path / "set").mkdir()
     write(tmp_path / "set/train.jsonl", pairs[:40] + [pairs[45] | {"question": pairs[45]["question"] + "呢"}])
-    write(tmp_path / "set/test.jsonl", pairs[40:] + [pairs[50] | {"answer": pairs[50]["answer"] + "呢"}])
+    advertising = {"question": "头疼怎么办呢", "answer": "专家免费咨询热线：400-123-4567，无效退款，包治好"}
+    write(tmp_path / "set/test.jsonl", [*pairs[40:], pairs[50] | {"answer": pairs[50]["answer"] + "呢"}, advertising])
     dataset = made(tmp_path / "set")
-    assert dataset.manifest["counts"]["test"] == 21
+    assert dataset.manifest["counts"]["test"] == 22
     assert dataset.manifest["refused"] == {"near-duplicate": 1}
     assert rows(dataset, "refused")[0]["file"] == "train.jsonl"
 
