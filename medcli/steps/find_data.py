@@ -214,13 +214,10 @@ def _path(target: str, raw: Path | None) -> Path:
     if "/" in target or Path(target).suffix:
         raw_files(Path(target))  # says what is missing
     known = names_to_build(raw)
-    close = nearest(target, known)
-    raise UnknownNameError(
-        "data set",
-        target,
-        known,
-        hint="" if close else f"known: {', '.join(known)}\na file or folder works too: med data build PATH",
-    )
+    own = [name for name in known if name not in known_datasets()]
+    registered = f"{dataset_info.FILE} has {', '.join(own)}\n" if own else ""
+    hint = f"{registered}known by name: med data list\na file or folder works too: med data build PATH"
+    raise UnknownNameError("data set", target, known, hint="" if nearest(target, known) else hint)
 
 
 def _no_importer(peek: Peek) -> DataError:
