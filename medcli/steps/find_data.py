@@ -217,7 +217,7 @@ def _path(target: str, raw: Path | None) -> Path:
     own = [name for name in known if name not in known_datasets()]
     registered = f"{dataset_info.FILE} has {', '.join(own)}\n" if own else ""
     hint = f"{registered}known by name: med data list\na file or folder works too: med data build PATH"
-    raise UnknownNameError("data set", target, known, hint="" if nearest(target, known) else hint)
+    raise UnknownNameError("data set", target, known, hint=hint)
 
 
 def _no_importer(peek: Peek) -> DataError:
