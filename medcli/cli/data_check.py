@@ -38,7 +38,7 @@ def check(
     if checked.share > allow:
         raise DataError(
             f"{checked.leaked:,} of {checked.items:,} held-out items ({checked.share:.2%}) stand in {train}",
-            hint=f"build it without them: med data build … --without {','.join(checked.against)}",
+            hint=f"build it without them: med data build … --without {','.join(names or checked.against)}",
         )
 
 

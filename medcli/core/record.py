@@ -59,12 +59,6 @@ class Question:
 
 
 Record = Conversation | Preference | Document | Question
-KINDS: dict[str, type[Record]] = {
-    "conversation": Conversation,
-    "preference": Preference,
-    "document": Document,
-    "question": Question,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

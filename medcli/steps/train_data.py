@@ -9,9 +9,10 @@ from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import MANIFEST, DatasetFolder, built_names, open_dataset
 from medcli.core.errors import DataError, UsageError
 from medcli.core.mixture import Share, chosen, shares_of, with_replay
+from medcli.core.raw import is_pattern
 from medcli.core.record import Record
 from medcli.core.report import Report
-from medcli.core.settings import folder
+from medcli.core.settings import Layers, environment, folder, project_table, resolve
 from medcli.core.train_settings import TrainSettings
 from medcli.steps import build_data
 from medcli.steps.check_data import Checked, check_training
@@ -70,12 +71,14 @@ def _taken(dataset: DatasetFolder, numbers: Iterator[int]) -> Iterator[Record]:
 
 
 def _opened(name: str, report: Report) -> DatasetFolder:
-    """The built set of this name, or the one built from a file, folder or glob."""
+    """The built set of this name, or the one built from a file, folder or pattern, as med.toml says."""
     is_built = name in built_names() or (Path(name) / MANIFEST).is_file()
-    is_raw = Path(name).exists() or any(sign in name for sign in "*?[")
+    is_raw = Path(name).exists() or is_pattern(Path(name))
     if is_built or not is_raw:
         return open_dataset(name)
-    planned = build_data.plan(name, BuildSettings())
+    layers = Layers(environment=environment(), project=project_table())
+    settings = resolve(BuildSettings, build_data.SECTION, layers).values
+    planned = build_data.plan(name, settings)
     known = DatasetFolder(planned.path)
     if (planned.path / MANIFEST).is_file():
         inputs = {table["file"] for table in known.manifest["inputs"]}
@@ -86,7 +89,7 @@ def _opened(name: str, report: Report) -> DatasetFolder:
             )
     else:
         report.note(f"{name} is no built data set: building {folder('data').name}/{planned.path.name} from it")
-    return build_data.build(name, BuildSettings(), report=report)
+    return build_data.build(name, settings, report=report)
 
 
 def _fitting(dataset: DatasetFolder, kind: str) -> DatasetFolder:

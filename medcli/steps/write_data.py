@@ -4,13 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from heapq import nsmallest
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from medcli.core.batches import batches
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS
-from medcli.core.fingerprint import fingerprint, question_of
+from medcli.core.fingerprint import LEAK, asked_of, fingerprint, question_of, text_of
 from medcli.core.phi import Masker
 from medcli.core.record import Record, Row, from_row, kind_of, to_row
 from medcli.core.report import Report
@@ -19,6 +21,8 @@ from medcli.steps.ledger import Ledger, take_out
 
 _WHOLE = 1 << 64  # fingerprints are below it
 _SHOWN = 500  # characters of a refused row
+_TRIED = 20  # questions that are looked at to fill a split
+_BATCH = 1000  # records compared at once
 _SMALLEST = 20  # records from which on every split gets one
 
 
@@ -136,12 +140,23 @@ def fill_empty_splits(writer: Writer) -> None:
 
 
 def _movable(writer: Writer) -> int | None:
-    """The train question with the smallest hash; none when it is the only one."""
-    smallest = largest = None
-    for question, _ in _train_lines(writer):
-        smallest = question if smallest is None else min(smallest, question)
-        largest = question if largest is None else max(largest, question)
-    return smallest if smallest != largest else None
+    """The train question with the smallest hash that no other one nearly asks; none where all but one would be left."""
+    from medcli.engine.leak import HeldOut
+
+    questions = {question for question, _ in _train_lines(writer)}
+    smallest = set(nsmallest(min(_TRIED, len(questions) - 1), questions))
+    asked: dict[int, tuple[str, ...]] = {}
+    for question, line in _train_lines(writer):
+        if question in smallest:
+            asked.setdefault(question, asked_of(_record(line)))
+    items, near = list(asked), set()
+    index = HeldOut(list(asked.values()))
+    for batch in batches(_train_lines(writer), _BATCH):
+        records = [_record(line) for _, line in batch]
+        for match in index.matches([(question_of(record), text_of(record)) for record in records], LEAK):
+            if items[match.item] != batch[match.text][0]:
+                near.add(items[match.item])
+    return min(set(items) - near, default=None)
 
 
 def _move(writer: Writer, question: int, split: str) -> int:
@@ -162,4 +177,8 @@ def _split_file(writer: Writer, split: str) -> IO[str]:
 def _train_lines(writer: Writer) -> Iterator[tuple[int, str]]:
     with (writer.path / "train.jsonl").open(encoding="utf-8", newline="\n") as file:
         for line in file:
-            yield fingerprint(question_of(from_row(json.loads(line))), seed=writer.seed), line
+            yield fingerprint(question_of(_record(line)), seed=writer.seed), line
+
+
+def _record(line: str) -> Record:
+    return from_row(json.loads(line))

@@ -122,3 +122,11 @@ def test_a_pattern_is_called_after_its_folder(project, tmp_path):
     (source,) = sources(f"{tmp_path}/ward/*.jsonl")
     assert source.dataset.name == "ward"
     assert len(source.dataset.manifest["inputs"]) == 2
+
+
+def test_a_file_is_built_as_med_toml_says(project, tmp_path):
+    (project / "med.toml").write_text('[data.build]\nphi = "drop"\ntest = 0.2\n', "utf-8")
+    path = pairs(tmp_path / "own.jsonl", "甲", 30, [{"question": "我叫王小明，头疼", "answer": "请打13812345678"}])
+    (source,) = sources(str(path))
+    assert source.dataset.manifest["settings"]["test"] == 0.2
+    assert source.dataset.manifest["refused"]["patient identifier"] == 1
