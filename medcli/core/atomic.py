@@ -1,5 +1,6 @@
 """Writes that are there whole or not at all, and a hash of what was read."""
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -66,7 +67,8 @@ def full_disk_said(folder: Path) -> Iterator[None]:
 def folder_aside(path: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` only when the block ends well.
 
-    The old folder is moved out of the way first and removed last, so one of the two is always whole.
+    Where the system can exchange two folders, `path` is there and whole at every moment. Elsewhere the old
+    one is moved aside first and removed last; `remove_leftovers` puts it back after a kill between the two.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -75,9 +77,10 @@ def folder_aside(path: Path) -> Iterator[Path]:
         aside.mkdir(parents=True)
         with full_disk_said(aside):
             yield aside
-        if path.exists():
+        if path.exists() and not _exchanged(aside, path):
             path.replace(old)
-        aside.replace(path)
+        if not path.exists():
+            aside.replace(path)
     except OSError as error:
         raise storage_error(error, path) from error
     finally:
@@ -85,6 +88,20 @@ def folder_aside(path: Path) -> Iterator[Path]:
             old.replace(path)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+_AT_WORKING_FOLDER = -100  # AT_FDCWD of <fcntl.h>
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux's renameat2(2)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Whether the two names were swapped in one step; False, with nothing done, where that is not possible."""
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError, TypeError):  # a C library without it
+        return False
+    failed = rename(_AT_WORKING_FOLDER, os.fsencode(one), _AT_WORKING_FOLDER, os.fsencode(other), _EXCHANGE)
+    return bool(failed == 0)
 
 
 def sha256_of(path: Path) -> str:
