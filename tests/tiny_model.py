@@ -8,7 +8,8 @@ from medcli.core import knowledge
 from medcli.core.model_ref import ModelRef
 from medcli.core.report import Silent
 from medcli.engine import tiny
-from medcli.engine.load import Loaded, load
+from medcli.engine.load import load
+from medcli.engine.loaded import Loaded
 
 SHAPE = {
     "hidden_size": 32,

@@ -10,12 +10,17 @@ from medcli.core.errors import ModelError, nearest
 from medcli.core.settings import folder
 
 TINY = "med-tiny"
+ADAPTER_CONFIG = "adapter_config.json"  # in a folder of peft's
+TENSORS_CONFIG = "trained_config.json"  # in a folder of tensors that take the place of the base's
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """A base model (a folder, a hub id or "med-tiny"), adapters to lay over it in order, and a chat template's file."""
+    """A base model (a folder, a hub id or "med-tiny"), what runs trained on it in order, and a chat template's file.
+
+    `adapters` are folders: peft's adapters, or tensors that take the place of the base's.
+    """
 
     base: str
     adapters: tuple[Path, ...] = ()
@@ -60,12 +65,9 @@ def run_names() -> list[str]:
 def _of_folder(path: Path) -> ModelRef:
     if (path / "run.toml").is_file():
         return _of_run(path)
-    if (path / "adapter_config.json").is_file():
-        base = json.loads((path / "adapter_config.json").read_text("utf-8")).get("base_model_name_or_path")
-        if not base:
-            raise ModelError(f"{path}/adapter_config.json names no base model")
-        own = path / "chat_template.jinja"
-        return ModelRef(base=str(base), adapters=(path,), template=own if own.is_file() else None)
+    for config in (ADAPTER_CONFIG, TENSORS_CONFIG):
+        if (path / config).is_file():
+            return _of_adapter(path, config)
     if (path / "config.json").is_file():
         return ModelRef(base=str(path))
     raise ModelError(
@@ -73,12 +75,25 @@ def _of_folder(path: Path) -> ModelRef:
     )
 
 
+def _of_adapter(path: Path, config: str) -> ModelRef:
+    base = json.loads((path / config).read_text("utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise ModelError(f"{path / config} names no base model")
+    own = path / "chat_template.jinja"
+    return ModelRef(base=str(base), adapters=(path,), template=own if own.is_file() else None)
+
+
 def _of_run(path: Path) -> ModelRef:
     table = tomllib.loads((path / "run.toml").read_text("utf-8"))
+    template = path / "chat_template.jinja"
+    if (path / "model" / "config.json").is_file():
+        return ModelRef(base=str(path / "model"), template=template)
     adapter = path / "adapter"
-    if not (adapter / "adapter_config.json").is_file():
+    if not any((adapter / config).is_file() for config in (ADAPTER_CONFIG, TENSORS_CONFIG)):
+        method = table["run"]["method"]
         raise ModelError(
-            f"the run {path} has no trained adapter yet", hint=f"finish it: med train lora --run {path.name} --resume"
+            f"the run {path} has trained nothing to the end yet",
+            hint=f"finish it: med train {method} --run {path.name} --resume",
         )
     before = tuple(Path(name) for name in table["model"].get("adapters", []))
-    return ModelRef(base=table["model"]["base"], adapters=(*before, adapter), template=path / "chat_template.jinja")
+    return ModelRef(base=table["model"]["base"], adapters=(*before, adapter), template=template)

@@ -39,7 +39,13 @@ class RunFolder:
 
     @property
     def adapter(self) -> Path:
+        """What was trained, when that is less than the whole model."""
         return self.path / "adapter"
+
+    @property
+    def model(self) -> Path:
+        """The whole model, when all of it was trained."""
+        return self.path / "model"
 
     @property
     def checkpoints(self) -> Path:

@@ -6,7 +6,7 @@ import torch
 
 from medcli.core.errors import ModelError
 from medcli.engine import attention
-from medcli.engine.load import Loaded
+from medcli.engine.loaded import Loaded
 from medcli.engine.loss import head_in_loss
 from medcli.engine.pack import IGNORED, Example, on_device, padded, side_by_side
 

@@ -1,4 +1,4 @@
-"""From conversations to examples: render, tokenise whole, and mark the tokens that lie in what the assistant wrote."""
+"""From records to examples: render, tokenise whole, and mark the tokens that lie in what the assistant wrote."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ import numpy
 
 from medcli.core.batches import batches
 from medcli.core.chat_template import ChatTemplate, Segment, plain
-from medcli.core.record import Conversation, Message
+from medcli.core.errors import ModelError
+from medcli.core.record import Conversation, Document, Message
 from medcli.engine.pack import Example
 
 BATCH = 1000  # conversations handed to the tokenizer's threads at one time
@@ -45,6 +46,33 @@ def encode_all(
                 losses.untrained += 1
             elif fitting is not None:
                 yield fitting
+        done += len(batch)
+        advance(done)
+
+
+def encode_documents(
+    documents: Iterable[Document],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[Example]:
+    """Documents ended by EOS, all of them learnt; longer ones in pieces of `max_length` tokens.
+
+    A piece begins with the last token of the piece before it, so that each token but the first is learnt once.
+    Raises ModelError when the tokenizer has no EOS.
+    """
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise ModelError("the tokenizer has no end-of-text token", hint="set eos_token in its tokenizer_config.json")
+    opens = [tokenizer.bos_token_id] if tokenizer("。")["input_ids"][0] == tokenizer.bos_token_id else []
+    done = 0
+    for batch in batches(documents, BATCH):
+        for ids in tokenizer([document.text for document in batch], add_special_tokens=False)["input_ids"]:
+            whole = numpy.array([*opens, *ids, end], dtype=numpy.int32)
+            for start in range(0, max(len(whole) - 1, 1), max_length - 1):
+                piece = whole[start : start + max_length]
+                yield Example(ids=piece, trained=numpy.ones(len(piece), bool))
         done += len(batch)
         advance(done)
 

@@ -10,7 +10,7 @@ from medcli.core.errors import DataError
 from medcli.core.record import Conversation
 from medcli.core.report import Report
 from medcli.engine.encode import Losses, encode_all
-from medcli.engine.load import Loaded
+from medcli.engine.loaded import Loaded
 from medcli.engine.pack import IGNORED, Example, Examples, on_device, padded
 
 TOKENS = 4096  # in one batch

@@ -2,55 +2,91 @@
 
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
 from medcli.core.atomic import folder_aside
 from medcli.core.errors import ModelError, nearest
-from medcli.engine.load import Loaded
+from medcli.core.report import Report
+from medcli.core.run_folder import RunFolder
+from medcli.core.tuner_settings import LoraSettings
+from medcli.engine import trainer
+from medcli.engine.loaded import Loaded
+from medcli.engine.pack import Samples
+from medcli.engine.train_arguments import precision_of
+from medcli.engine.trainer import Outcome
 
 ALL = "all-linear"
 
 
-def lay_over(
-    loaded: Loaded,
-    *,
-    rank: int,
-    alpha: int,
-    dropout: float,
-    targets: Sequence[str],
-    dora: bool,
-    rslora: bool,
-    init: str,
-    half: bool,
-) -> Loaded:
-    """The model with a new adapter, the only thing that learns; `half` keeps the frozen matrices in bfloat16.
+def prepare(loaded: Loaded, settings: LoraSettings) -> Loaded:
+    """The model with an adapter, the only thing that learns: a new one, or the last stage's.
 
     Raises ModelError, naming the layers there are, when a target matches none.
     """
-    _check_targets(loaded.model, targets)
-    config = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=ALL if list(targets) == [ALL] else list(targets),
-        use_dora=dora,
-        use_rslora=rslora,
-        init_lora_weights="pissa" if init == "pissa" else True,
-    )
-    model = get_peft_model(loaded.model, config)
-    if half:
+    model = loaded.model if settings.continue_run else _with_adapter(loaded, settings)
+    exact = any(config.use_dora for config in model.peft_config.values())  # DoRA needs the frozen weights' exact norms
+    if precision_of(settings, loaded.device) == "bf16" and not exact:
         _halve_frozen(model)
     return replace(loaded, model=model)
 
 
-def save(loaded: Loaded, target: Path) -> None:
+def train(
+    adapted: Loaded, data: Samples, valid: Samples | None, settings: LoraSettings, run: RunFolder, report: Report
+) -> Outcome:
+    """Train what `prepare` laid over the model, and save it to `run.adapter` unless a person stopped the run."""
+    if settings.init == "pissa" and not settings.continue_run:
+        _keep_first(adapted, run.adapter)
+    outcome = trainer.train(adapted, data, valid, settings, run, report, optimizer=_optimizer(settings))
+    if not outcome.interrupted:
+        _save(adapted, run.adapter)
+    return outcome
+
+
+def _with_adapter(loaded: Loaded, settings: LoraSettings) -> Any:
+    _check_targets(loaded.model, "--targets", settings.targets, nn.Linear)
+    _check_targets(loaded.model, "--modules-to-save", settings.modules_to_save, nn.Module)
+    config = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=ALL if list(settings.targets) == [ALL] else list(settings.targets),
+        modules_to_save=list(settings.modules_to_save) or None,
+        ensure_weight_tying=bool(settings.modules_to_save) and loaded.model.config.tie_word_embeddings,
+        use_dora=settings.dora,
+        use_rslora=settings.rslora,
+        init_lora_weights="pissa" if settings.init == "pissa" else True,
+    )
+    return get_peft_model(loaded.model, config)
+
+
+def _optimizer(settings: LoraSettings) -> trainer.Optimizer | None:
+    """LoRA+ (Hayou et al. 2024): the B matrices learn `rate_ratio` times as fast as the A matrices."""
+    if settings.rate_ratio == 1:
+        return None
+
+    def make(model: Any, kind: type[torch.optim.Optimizer], arguments: Mapping[str, Any]) -> torch.optim.Optimizer:
+        made: torch.optim.Optimizer = create_loraplus_optimizer(
+            model,
+            kind,
+            loraplus_lr_ratio=settings.rate_ratio,
+            loraplus_weight_decay=settings.weight_decay,
+            **arguments,
+        )
+        return made
+
+    return make
+
+
+def _save(loaded: Loaded, target: Path) -> None:
     """Write the adapter and the tokenizer, whole or not at all."""
     first = target.with_name("adapter_before_training")
     with folder_aside(target) as aside, warnings.catch_warnings():
@@ -62,27 +98,28 @@ def save(loaded: Loaded, target: Path) -> None:
     shutil.rmtree(first, ignore_errors=True)
 
 
-def keep_first(loaded: Loaded, target: Path) -> None:
-    """Keep a PiSSA adapter as it is before training: `save` needs it to make one for the untouched base weights."""
+def _keep_first(loaded: Loaded, target: Path) -> None:
+    """Keep a PiSSA adapter as it is before training: `_save` needs it to make one for the untouched base weights."""
     config = loaded.model.peft_config["default"]
     config.init_lora_weights = True
     loaded.model.save_pretrained(str(target.with_name("adapter_before_training")), save_embedding_layers=False)
     config.init_lora_weights = "pissa"
 
 
-def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
-    layers = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+def _check_targets(model: nn.Module, flag: str, targets: Sequence[str], kind: type[nn.Module]) -> None:
+    layers = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, kind)}
+    layers = {name for name in layers if name and not name.isdigit()}
     for target in targets:
         if target != ALL and target not in layers:
             close = nearest(target, layers)
             said = f"did you mean '{close}'?\n" if close else ""
             raise ModelError(
-                f"--targets {target}: the model has no such layer", hint=f"{said}layers: {', '.join(sorted(layers))}"
+                f"{flag} {target}: the model has no such layer", hint=f"{said}layers: {', '.join(sorted(layers))}"
             )
 
 
 def _halve_frozen(model: nn.Module) -> None:
     """Autocast would cast the frozen matrices to bfloat16 in every step; do it once, with the same rounding."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and name.endswith("base_layer"):
+        if isinstance(module, nn.Linear) and name.endswith("base_layer") and module.weight.dtype == torch.float32:
             module.weight.data = module.weight.data.to(torch.bfloat16)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 
 from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
@@ -13,7 +14,8 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.speaker import Sampling
 from medcli.engine import device as devices
-from medcli.engine.load import Loaded, load
+from medcli.engine.load import load
+from medcli.engine.loaded import Loaded
 from medcli.engine.speaker import LocalSpeaker
 
 PROOF_TOKENS = 64
@@ -30,10 +32,9 @@ def merge(ref: ModelRef, target: Path, prompts: Sequence[str], device: str, repo
     report.stage("answers of the adapter", total=len(prompts), unit="prompts")
     loaded = load(ref, device=where, report=report, dtype=torch.float32)
     expected = _answers(loaded, prompts, report)
-    stored = loaded.model.config.dtype or torch.float32
     report.stage("merging")
-    model = loaded.model.merge_and_unload() if ref.adapters else loaded.model
-    for dtype in dict.fromkeys((stored, torch.float32)):
+    model = loaded.model.merge_and_unload() if isinstance(loaded.model, PeftModel) else loaded.model
+    for dtype in dict.fromkeys((loaded.stored, torch.float32)):
         _write(model, loaded, target, dtype)
         report.stage("answers of the merged model", total=len(prompts), unit="prompts")
         again = load(ModelRef(base=str(target)), device=where, report=report, dtype=torch.float32)

@@ -13,7 +13,8 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.speaker import Sampling
 from medcli.engine import device as devices
-from medcli.engine.load import Loaded, load
+from medcli.engine.load import load
+from medcli.engine.loaded import Loaded
 
 BATCH = 32  # prompts answered together
 

@@ -2,8 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
@@ -13,26 +13,26 @@ from typing import TYPE_CHECKING, Any
 from medcli import __version__
 from medcli.core import model_ref, run_folder
 from medcli.core.chat_template import Segment
-from medcli.core.errors import DataError, ModelError, UsageError
+from medcli.core.errors import DataError, UsageError
 from medcli.core.mixture import shares_of
-from medcli.core.record import Conversation, Record
+from medcli.core.record import Conversation, Document, Record
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
-from medcli.core.train_settings import TrainSettings
-from medcli.steps import run_card
+from medcli.core.train_settings import Loading, TrainSettings
+from medcli.steps import run_card, train_samples
 from medcli.steps.train_data import Source, sources_of, training_records
 
 if TYPE_CHECKING:
     from medcli.engine.encode import Losses
-    from medcli.engine.load import Loaded
-    from medcli.engine.pack import Examples
+    from medcli.engine.loaded import Loaded
+    from medcli.engine.pack import Samples
     from medcli.engine.trainer import Outcome
 
 METHODS = Shelf("medcli.methods", "training method")
-UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
 _CHECKED = 3  # samples on which the fast path is compared with the plain one
+_SHOWN = 300  # characters of a document shown before a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class Prepared:
     ref: model_ref.ModelRef
     sources: Sequence[Source]
     loaded: "Loaded"
-    data: "Examples"
-    valid: "Examples | None"
+    data: "Samples"
+    valid: "Samples | None"
     losses: "Losses"
     sample: Sequence[Segment]
     steps: int
@@ -111,42 +111,69 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
-    from medcli.engine import agreement, attention, device, trainer
+    from medcli.engine import agreement, attention, device
     from medcli.engine.load import load
+    from medcli.engine.pack import flat
+    from medcli.engine.train_arguments import precision_of, steps_of
 
     where = device.pick(settings.device)
-    precision = trainer.precision_of(settings, where)
+    precision = precision_of(settings, where)
     device.seed_all(settings.seed)
+    how = method.loading(settings)
+    _check_stages(ref, settings, how)
     loaded = load(
-        ref, device=where, report=report, template=settings.template, merge=True,
-        attention=attention.NAME if settings.packing else "sdpa",
+        ref, device=where, report=report, template=settings.template, merge=not how.trainable,
+        trainable=how.trainable, quant=how.quant, attention=attention.NAME if settings.packing else "sdpa",
     )  # fmt: skip
     total = sum(source.count for source in sources)
-    data, losses = _encoded(loaded, training_records(sources, settings), "train", total, settings, report)
-    _check_learnable(losses, len(data))
-    _check_end(loaded, data)
+    records = training_records(sources, settings)
+    data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
+    train_samples.check_learnable(losses, len(data))
+    first = flat([data[index] for index in range(min(_CHECKED, len(data)))])[:_CHECKED]
+    train_samples.check_end(loaded, first[0])
     if settings.packing:
-        agreement.check(loaded, [data[index] for index in range(min(_CHECKED, len(data)))])
-    held = chain.from_iterable(source.dataset.records("valid") for source in sources)
+        agreement.check(loaded, first)
+    held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
     total = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
-    valid, _ = _encoded(loaded, islice(held, settings.valid_limit), "valid", total, settings, report)
+    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", total, settings, report)
     loaded = method.prepare(loaded, settings)
-    first = next(training_records(sources, settings))
-    assert isinstance(first, Conversation)
     return Prepared(
         name=name,
         method=method,
         resolved=resolved,
-        ref=ref,
+        ref=replace(ref, adapters=ref.adapters[:-1]) if how.trainable else ref,
         sources=sources,
         loaded=loaded,
         data=data,
         valid=valid if len(valid) else None,
         losses=losses,
-        sample=loaded.template.render(first.messages),
-        steps=trainer.steps_of(settings, len(data)),
+        sample=_sample(loaded, next(training_records(sources, settings))),
+        steps=steps_of(settings, len(data)),
         precision=precision,
     )
+
+
+def _sample(loaded: "Loaded", record: Record) -> list[Segment]:
+    """One record as the model will see it."""
+    if isinstance(record, Document):
+        text = record.text if len(record.text) <= _SHOWN else f"{record.text[:_SHOWN]}…"
+        return [Segment(text=text + loaded.tokenizer.eos_token, trained=True)]
+    assert isinstance(record, Conversation)  # `sources_of` has seen to it
+    return loaded.template.render(record.messages)
+
+
+def _check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading) -> None:
+    """What cannot be stacked as asked for is said before anything is loaded."""
+    if how.trainable and not ref.adapters:
+        raise UsageError(
+            f"--continue: {settings.model} has no adapter to go on with", hint="leave out --continue, or name a run"
+        )
+    if how.quant != "none" and ref.adapters and not how.trainable:
+        raise UsageError(
+            f"{settings.model} would be merged into weights of few bits, and lose by it",
+            hint=f"merge it in full precision first: med merge {settings.model}; then --model {settings.model}/merged\n"
+            "or go on with its adapter: --continue",
+        )
 
 
 def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
@@ -197,59 +224,6 @@ def _newest_unfinished(method: str) -> RunFolder:
     if not open_runs:
         raise UsageError("no run is waiting to be resumed", hint="name one with --run")
     return max(open_runs, key=lambda run: run.settings_file.stat().st_mtime)
-
-
-def _encoded(
-    loaded: "Loaded", records: Iterable[Record], split: str, total: int, settings: TrainSettings, report: Report
-) -> tuple["Examples", "Losses"]:
-    from medcli.engine.encode import Losses, encode_all
-    from medcli.engine.pack import Examples
-
-    losses = Losses()
-    if total:
-        report.stage(f"encoding {split}", total=total, unit="samples")
-    examples = encode_all(
-        _conversations(records), loaded.template, loaded.tokenizer,
-        max_length=min(settings.max_length, loaded.model.config.max_position_embeddings),
-        losses=losses, advance=report.advance,
-    )  # fmt: skip
-    return Examples(examples), losses
-
-
-def _conversations(records: Any) -> Any:
-    record: Record
-    for record in records:
-        assert isinstance(record, Conversation)  # `sources_of` has seen to it
-        yield record
-
-
-def _check_learnable(losses: "Losses", kept: int) -> None:
-    """A sample without a trained token gives loss 0.0, which looks fine; so it is counted and refused."""
-    if kept + losses.too_long + losses.untrained == 0:
-        raise DataError("the data has no training samples", hint="`med data stats NAME` shows what is in each split")
-    if kept == 0:
-        raise DataError(
-            f"nothing would be learnt: {losses.too_long} samples too long, {losses.untrained} with nothing to learn",
-            hint="raise --max-length, or choose the model's template with --template",
-        )
-    share = losses.untrained / (kept + losses.untrained)
-    if share > UNTRAINED_LIMIT:
-        raise DataError(
-            f"in {share:.0%} of the samples nothing would be learnt",
-            hint="look at one with `med data show NAME 1 --tokens MODEL`: is the template the model's own?",
-        )
-
-
-def _check_end(loaded: "Loaded", data: "Examples") -> None:
-    """A model that never learns the end of an answer talks on for ever, the commonest complaint of all."""
-    example = data[0]
-    last = int(example.ids[example.trained][-1])
-    if last not in loaded.stops:
-        raise ModelError(
-            f"the chat template '{loaded.template.name}' ends an answer with "
-            f"{loaded.tokenizer.decode([last])!r}, which is no stop word of this model",
-            hint="choose the model's template with --template; `med data show NAME 1 --tokens MODEL` shows a sample",
-        )
 
 
 def _table(prepared: Prepared) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""Lay what runs have trained over a base model, one after the other."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from medcli.core.errors import ModelError
+from medcli.core.model_ref import ADAPTER_CONFIG, TENSORS_CONFIG, TINY
+from medcli.engine.tensors import put_back
+
+
+def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trainable: bool) -> Any:
+    """`model` with the adapters and tensors of `stages`, in order; the last one merged too when `merge`.
+
+    Raises ModelError when one does not fit, or cannot be merged and is not the last.
+    """
+    for number, stage in enumerate(stages, 1):
+        is_last = number == len(stages)
+        if (stage / TENSORS_CONFIG).is_file():
+            _check_tiny(stage, TENSORS_CONFIG, base)
+            model = put_back(model, stage)
+            continue
+        model = _with_adapter(model, stage, base, trainable=is_last and trainable)
+        if merge or not is_last:
+            model = _merged(model, stage)
+    return model
+
+
+def _merged(model: Any, stage: Path) -> Any:
+    config = model.peft_config[model.active_adapter]
+    if config.is_prompt_learning:
+        raise ModelError(
+            f"{stage} is a prefix that the model reads, not a change of its weights: nothing can be stacked on it",
+            hint="go on training it with `med train ptuning --continue`, or start from the run before it",
+        )
+    return model.merge_and_unload()
+
+
+def _check_tiny(stage: Path, config: str, base: str) -> None:
+    """med-tiny is made anew when its recipe changes; what was trained on an older one would speak nonsense."""
+    trained_on = Path(json.loads((stage / config).read_text("utf-8"))["base_model_name_or_path"]).name
+    if trained_on.startswith(f"{TINY}-") and trained_on != Path(base).name:
+        raise ModelError(
+            f"{stage} was trained on {trained_on}, but this med makes {Path(base).name}",
+            hint="train it again: `med train METHOD --from run.toml`, or `med quickstart`",
+        )
+
+
+def _with_adapter(model: Any, stage: Path, base: str, *, trainable: bool) -> Any:
+    from peft import PeftModel
+
+    if not (stage / "adapter_model.safetensors").is_file():  # peft would go on to a pickle, then to the hub
+        raise ModelError(f"{stage} holds no adapter_model.safetensors", hint="pickled adapters are not loaded")
+    _check_tiny(stage, ADAPTER_CONFIG, base)
+    try:
+        return PeftModel.from_pretrained(model, stage, is_trainable=trainable)
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"the adapter {stage} does not fit its base model: {first}") from error

@@ -1,0 +1,82 @@
+"""Watch a run: figures to the report and `metrics.jsonl`, and Ctrl-C turned into a checkpoint."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from medcli.core.errors import ModelError
+from medcli.core.report import Report
+from medcli.core.run_folder import RunFolder
+from medcli.engine import device as devices
+
+
+class Watch(TrainerCallback):
+    """Carries figures to the report and `metrics.jsonl`, and turns Ctrl-C into a checkpoint."""
+
+    def __init__(self, run: RunFolder, report: Report, device: torch.device, tokens: Callable[[], int]) -> None:
+        """`tokens` tells how many tokens have been trained on since the process began."""
+        self._run, self._report, self._device, self._tokens = run, report, device, tokens
+        self.interrupted = False
+        self.figures: dict[str, float] = {}
+        self._clock, self._counted = time.monotonic(), 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._report.stage("training", total=state.max_steps, unit="steps")
+        self._clock = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self._report.advance(state.global_step)
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        if self.interrupted:  # a stopped run has its checkpoint already, and nobody waits for a validation
+            control.should_save = control.should_evaluate = False
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        if "loss" not in logs and "eval_loss" not in logs:
+            return
+        names = ("loss", "grad_norm", "learning_rate", "epoch", "eval_loss")
+        figures = {name: float(logs[name]) for name in names if name in logs}
+        if not all(math.isfinite(value) for value in figures.values()):
+            raise ModelError(
+                f"step {state.global_step}: the loss is not a number any more",
+                hint="lower --lr, use --precision bf16 or fp32 instead of fp16, or go back with --resume",
+            )
+        if "loss" in logs:
+            now, tokens = time.monotonic(), self._tokens()
+            figures["tokens_per_second"] = round((tokens - self._counted) / max(now - self._clock, 1e-9), 1)
+            figures["memory_gib"] = round(devices.memory_gib(self._device), 3)
+            self._clock, self._counted = now, tokens
+        self._run.log(state.global_step, figures)
+        self.figures |= figures
+        self._report.measure(state.global_step, figures)
+
+
+@contextlib.contextmanager
+def interrupts(watch: Watch) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the run after its step with a checkpoint; the second one ends it at once."""
+
+    def stop(number: int, frame: Any) -> None:
+        if watch.interrupted:
+            raise KeyboardInterrupt
+        watch.interrupted = True
+
+    try:
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us there handles signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

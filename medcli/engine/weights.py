@@ -1,0 +1,102 @@
+"""Base weights from a folder or the hub: safetensors only, in the precision that serves."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import huggingface_hub
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+
+from medcli.core.errors import ModelError, ServiceError
+
+
+def base_weights(
+    base: str,
+    device: torch.device,
+    dtype: torch.dtype | Literal["auto"] | None,
+    attention: str,
+    *,
+    quant: str = "none",
+) -> tuple[Any, torch.dtype]:
+    """The causal language model in `base`, a folder or a hub id, on `device`, and the precision it is stored in.
+
+    `quant` "4bit" or "8bit" packs the matrices by bitsandbytes. Raises ModelError or ServiceError.
+    """
+    with problems_said(base):
+        offline = is_offline(base)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
+        stored = config.dtype or torch.float32
+        placed: dict[str, Any] = {}
+        if quant != "none":
+            placed = {"quantization_config": _quantisation(quant), "device_map": {"": device}}
+        model = AutoModelForCausalLM.from_pretrained(
+            base,
+            config=config,
+            dtype=dtype or own_dtype(config, device),
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=offline,
+            trust_remote_code=False,
+            **placed,
+        )
+    return (model if placed else model.to(device)), stored
+
+
+def _quantisation(quant: str) -> BitsAndBytesConfig:
+    """nf4 with double quantisation, as QLoRA (Dettmers et al. 2023) found best; or LLM.int8()."""
+    if quant == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+    )
+
+
+def own_dtype(config: Any, device: torch.device) -> torch.dtype:
+    """Half precision as stored on a GPU; float32 on a CPU, where half precision answers are slower and differ."""
+    if device.type == "cpu":
+        return torch.float32
+    return config.dtype or torch.bfloat16
+
+
+@contextmanager
+def problems_said(base: str) -> Iterator[None]:
+    """One message for what loading a model can run into."""
+    try:
+        yield
+    except OSError as error:
+        if Path(base).exists():
+            raise ModelError(f"{base}: {_first_line(error)}", hint="is the folder complete?") from error
+        raise ServiceError(
+            f"the model '{base}' could not be fetched: {_first_line(error)}",
+            hint="check the name and the network, set HF_ENDPOINT to a mirror, or download it and name the folder;\n"
+            "--model med-tiny needs no network",
+        ) from error
+    except SafetensorError as error:
+        raise ModelError(f"{base}: the weights are damaged: {error}", hint="fetch or copy them again") from error
+    except (ValueError, KeyError) as error:
+        hint = "is the folder complete? A model that needs code of its own is not supported: med runs none"
+        raise ModelError(f"{base}: {_first_line(error)}", hint=hint) from error
+
+
+def is_offline(base: str) -> bool:
+    """Whether only files at hand can serve: a folder, or no way to the hub. The hub's own retries take a minute."""
+    if Path(base).exists():
+        return True
+    hub = urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname or "", hub.port or (443 if hub.scheme == "https" else 80)), 5).close()
+    except OSError:
+        return True
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

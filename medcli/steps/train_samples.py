@@ -1,0 +1,78 @@
+"""From the records of a run to what the model reads, and the checks that something will be learnt."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+from medcli.core.errors import DataError, ModelError
+from medcli.core.record import Conversation, Document, Record
+from medcli.core.report import Report
+from medcli.core.train_settings import TrainSettings
+
+if TYPE_CHECKING:
+    from medcli.engine.encode import Losses
+    from medcli.engine.loaded import Loaded
+    from medcli.engine.pack import Example, Samples
+
+UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
+
+
+def encoded(
+    loaded: "Loaded",
+    kind: type[Record],
+    records: Iterable[Record],
+    split: str,
+    total: int,
+    settings: TrainSettings,
+    report: Report,
+) -> tuple["Samples", "Losses"]:
+    """The samples of a split, and what was lost on the way: dialogues one by one, documents in blocks."""
+    from medcli.engine.encode import Losses, encode_all, encode_documents
+    from medcli.engine.pack import Blocks, Examples
+
+    if total:
+        report.stage(f"encoding {split}", total=total, unit="samples")
+    losses = Losses()
+    max_length = min(settings.max_length, context_of(loaded))
+    if kind is Document:
+        documents = cast(Iterable[Document], records)
+        found = encode_documents(documents, loaded.tokenizer, max_length=max_length, advance=report.advance)
+        return (Blocks(Examples(found), max_length) if settings.packing else Examples(found)), losses
+    conversations = cast(Iterable[Conversation], records)
+    examples = encode_all(
+        conversations, loaded.template, loaded.tokenizer,
+        max_length=max_length, losses=losses, advance=report.advance,
+    )  # fmt: skip
+    return Examples(examples), losses
+
+
+def context_of(loaded: "Loaded") -> int:
+    """The tokens that the model reads at most."""
+    return int(loaded.model.config.get_text_config().max_position_embeddings)
+
+
+def check_learnable(losses: "Losses", kept: int) -> None:
+    """A sample without a trained token gives loss 0.0, which looks fine; so it is counted and refused."""
+    if kept + losses.too_long + losses.untrained == 0:
+        raise DataError("the data has no training samples", hint="`med data stats NAME` shows what is in each split")
+    if kept == 0:
+        raise DataError(
+            f"nothing would be learnt: {losses.too_long} samples too long, {losses.untrained} with nothing to learn",
+            hint="raise --max-length, or choose the model's template with --template",
+        )
+    share = losses.untrained / (kept + losses.untrained)
+    if share > UNTRAINED_LIMIT:
+        raise DataError(
+            f"in {share:.0%} of the samples nothing would be learnt",
+            hint="look at one with `med data show NAME 1 --tokens MODEL`: is the template the model's own?",
+        )
+
+
+def check_end(loaded: "Loaded", example: "Example") -> None:
+    """A model that never learns the end of an answer talks on for ever, the commonest complaint of all."""
+    last = int(example.ids[example.trained][-1])
+    if last not in loaded.stops:
+        raise ModelError(
+            f"the chat template '{loaded.template.name}' ends an answer with "
+            f"{loaded.tokenizer.decode([last])!r}, which is no stop word of this model",
+            hint="choose the model's template with --template; `med data show NAME 1 --tokens MODEL` shows a sample",
+        )
