@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 CHUNK = 1024  # labelled positions whose logits exist at one time
 
@@ -65,25 +65,14 @@ def cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor 
     return loss
 
 
-class _LaterHead(nn.Module):
-    """Stands where the head stood and hands the hidden states on; the loss applies the head."""
-
-    def __init__(self, head: nn.Linear) -> None:
-        super().__init__()
-        self.head = head
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden
-
-
 @contextmanager
 def head_in_loss(model: Any) -> Iterator[None]:
     """Within the block the causal language model takes its loss by `cross_entropy`, through its own forward.
 
+    The head stays where it is, under its own name, and hands the hidden states on; the loss applies it.
     Batches must carry `shift_labels` and pick the labelled positions by `logits_to_keep` (see `engine/pack.py`).
     """
     head = model.get_output_embeddings()
-    later = _LaterHead(head)
 
     def loss(
         logits: Tensor, labels: Tensor, shift_labels: Tensor, num_items_in_batch: Tensor | int | None = None, **_: Any
@@ -92,10 +81,14 @@ def head_in_loss(model: Any) -> Iterator[None]:
         total = cross_entropy(hidden, head.weight, shift_labels.reshape(-1), head.bias)
         return total / (num_items_in_batch if num_items_in_batch is not None else max(shift_labels.numel(), 1))
 
-    model.set_output_embeddings(later)
+    head.forward = _handed_on
     model.loss_function = loss
     try:
         yield
     finally:
-        model.set_output_embeddings(head)
+        del head.forward
         del model._loss_function
+
+
+def _handed_on(hidden: Tensor) -> Tensor:
+    return hidden

@@ -130,7 +130,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
     train_samples.check_learnable(losses, len(data))
     first = flat([data[index] for index in range(min(_CHECKED, len(data)))])[:_CHECKED]
-    train_samples.check_end(loaded, first[0])
+    if method.RECORD is Conversation:
+        train_samples.check_end(loaded, first[0])
     if settings.packing:
         agreement.check(loaded, first)
     held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
