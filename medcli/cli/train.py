@@ -71,6 +71,8 @@ def _show_plan(prepared: Any, as_json: bool) -> None:
 
 def _close(run: Any, outcome: Any, as_json: bool) -> None:
     from medcli.cli import console
+    from medcli.core.model_ref import resolve
+    from medcli.steps.merge import can_merge
 
     figures = dict(outcome.figures)
     if as_json:
@@ -81,7 +83,8 @@ def _close(run: Any, outcome: Any, as_json: bool) -> None:
         console.say(f"go on with:  med train {run.table()['run']['method']} --resume --run {run.name}")
     else:
         console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, loss {figures.get('loss', 0):.4f}")
-        console.say(f"next:  med chat {run.name}    med eval {run.name} --dataset …    med merge {run.name}")
+        merging = f"    med merge {run.name}" if can_merge(resolve(str(run.path))) else ""
+        console.say(f"next:  med chat {run.name}    med eval {run.name} --dataset …{merging}")
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
 

@@ -20,7 +20,7 @@ def check(loaded: Loaded, examples: Sequence[Example]) -> None:
     Raises ModelError when they differ: state that leaks from document to document (linear attention), logits that are
     capped or scaled after the head, or a decoder that ignores `position_ids`.
     """
-    model = loaded.model
+    model = loaded.causal_lm
     with head_in_loss(model):
         fast = model(**on_device(side_by_side(examples), loaded.device)).loss
     model.set_attn_implementation("sdpa")

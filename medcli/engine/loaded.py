@@ -26,3 +26,10 @@ class Loaded:
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
+
+    @property
+    def causal_lm(self) -> Any:
+        """The language model itself, without what peft lays around it."""
+        from peft import PeftModel
+
+        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model

@@ -115,7 +115,7 @@ def train(
     device = loaded.device
     with contextlib.ExitStack() as stack:
         if settings.packing:
-            stack.enter_context(head_in_loss(_causal_lm(loaded.model)))
+            stack.enter_context(head_in_loss(loaded.causal_lm))
         if settings.neftune:
             before = [*before, stack.enter_context(noise_on_embeddings(loaded.model, settings))]
         trainer = _Trainer(
@@ -162,10 +162,3 @@ def _collator(settings: TrainSettings, loaded: Loaded) -> Callable[[Sequence[Exa
         return {**batch, EXAMPLES: examples}
 
     return collate
-
-
-def _causal_lm(model: Any) -> Any:
-    """The causal language model inside a peft wrapper, or itself."""
-    from peft import PeftModel
-
-    return model.get_base_model() if isinstance(model, PeftModel) else model

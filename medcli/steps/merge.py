@@ -53,7 +53,7 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
     target = target_of(model, settings)
     ref = model_ref.resolve(model)
     if not ref.adapters:
-        raise ModelError(f"{model} has no adapter to merge", hint="name a run, or a folder with adapter_config.json")
+        raise _nothing_to_merge(model)
     prompts = [*PROMPTS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
 
     from medcli.engine import merge as engine
@@ -63,6 +63,21 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
         _mark(aside, ref, proof)
     size = sum(path.stat().st_size for path in target.iterdir())
     return Merged(path=target, dtype=proof["dtype"], compared=len(prompts), bytes=size)
+
+
+def can_merge(ref: model_ref.ModelRef) -> bool:
+    """Whether the last stage of `ref` is a change of weights: a whole model needs no merge, a prefix has none."""
+    config = ref.adapters[-1] / model_ref.ADAPTER_CONFIG if ref.adapters else None
+    if config is None or not config.is_file():
+        return bool(ref.adapters)
+    return str(json.loads(config.read_text("utf-8"))["peft_type"]) == "LORA"
+
+
+def _nothing_to_merge(model: str) -> ModelError:
+    run = run_folder.named(model)
+    if run.exists and run.model.is_dir():
+        return ModelError(f"{model} trained the whole model: {run.model} is a plain model folder, nothing is to merge")
+    return ModelError(f"{model} has no adapter to merge", hint="name a run, or a folder with adapter_config.json")
 
 
 def _mark(folder: Path, ref: model_ref.ModelRef, proof: dict[str, Any]) -> None:

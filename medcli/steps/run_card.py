@@ -5,6 +5,7 @@ from typing import Any
 
 from medcli.core.atomic import writing
 from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.model_ref import ADAPTER_CONFIG
 from medcli.core.resources import templates
 from medcli.core.run_folder import RunFolder
 from medcli.core.speaker import DISCLAIMER
@@ -45,10 +46,19 @@ def write(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
     with writing(run.path / "README.md") as file:
         file.write(
             text.render(
-                name=run.name, table=table, data=[_data_row(source) for source in sources], disclaimer=DISCLAIMER
+                name=run.name,
+                table=table,
+                library=_library(run),
+                data=[_data_row(source) for source in sources],
+                disclaimer=DISCLAIMER,
             )
             + "\n"
         )
+
+
+def _library(run: RunFolder) -> str:
+    """The library that loads what the run left, as hubs name it."""
+    return "peft" if (run.adapter / ADAPTER_CONFIG).is_file() else "transformers"
 
 
 def _data_row(source: DatasetFolder) -> dict[str, Any]:

@@ -1,0 +1,225 @@
+"""Every supervised method from the command line, on 2-layer models of several families: learns, resumes, speaks."""
+
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests import tiny_model
+from tests.conftest import RAW
+
+STEPS = ["--batch", 2, "--valid-limit", 2, "--precision", "fp32", "--lr", "0.01", "--max-length", 128]
+METHODS = {
+    "lora": ["lora", "--dataset", "few", "--dropout", 0.1],
+    "freeze": ["freeze", "--dataset", "few", "--layers", "last:1"],
+    "full": ["full", "--dataset", "few"],
+    "ptuning": ["ptuning", "--dataset", "few", "--prefix-length", 8],
+    "pt": ["pt", "--dataset", "plain", "--modules-to-save", "embed_tokens,lm_head"],
+    "pt-freeze": ["pt", "--dataset", "plain", "--tuner", "freeze", "--layers", "first:1", "--parts", "mlp"],
+    "pt-full": ["pt", "--dataset", "plain", "--tuner", "full"],
+}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder of a tiny model for each family."""
+    home = tmp_path_factory.mktemp("families")
+    return {family: tiny_model.write(home / family, family) for family in tiny_model.FAMILIES}
+
+
+@pytest.fixture
+def data(med):
+    for layout, name in (("alpaca", "few"), ("text", "plain")):
+        result = med("data", "build", RAW / layout, "--name", name, "--valid", 0.2, "--test", 0)
+        assert result.exit_code == 0, result.stderr
+
+
+@pytest.fixture
+def train(med, data, models):
+    """`train("lora", "--rank", 4, model="glm")` runs a method on the few rows."""
+
+    def run(*words, model="llama"):
+        return med("train", words[0], *STEPS, "--model", models.get(model, model), *words[1:])
+
+    return run
+
+
+def losses(project, run):
+    lines = (project / "runs" / run / "metrics.jsonl").read_text().splitlines()
+    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
+
+
+def trained(project, run):
+    """All tensors that a run saved."""
+    files = sorted((project / "runs" / run).glob("adapter/*.safetensors"))
+    files += sorted((project / "runs" / run).glob("model/*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize("family", tiny_model.FAMILIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_is_saved_and_speaks(train, med, project, method, family):
+    result = train(*METHODS[method], "--run", "one", "--max-steps", 12, model=family)
+    assert result.exit_code == 0, result.stderr
+    found = losses(project, "one")
+    assert found[-1] < found[0] - 0.02, found
+    spoken = med("chat", "one", "头痛怎么办？", "--temperature", 0, "--max-tokens", 5, "--json")
+    assert spoken.exit_code == 0, spoken.stderr
+    assert "answer" in json.loads(spoken.stdout)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resume_is_bitwise(train, project, method):
+    """N steps = k, stop, resume, N - k: the same weights."""
+    words = [*METHODS[method], "--max-steps", 6, "--save-every", 3, "--keep-checkpoints", 9]
+    assert train(*words, "--run", "straight").exit_code == 0
+    shutil.copytree(project / "runs/straight", project / "runs/broken")
+    for finished in ("adapter", "model", "checkpoints/checkpoint-6"):
+        shutil.rmtree(project / "runs/broken" / finished, ignore_errors=True)
+    table = project / "runs/broken/run.toml"
+    table.write_text(table.read_text().replace('status = "finished"', 'status = "running"'))
+    result = train(*words, "--run", "broken", "--resume")
+    assert result.exit_code == 0, result.stderr
+    straight, resumed = trained(project, "straight"), trained(project, "broken")
+    assert straight
+    assert straight.keys() == resumed.keys()
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "ptuning"])
+def test_packed_and_padded_rows_learn_alike(train, project, method):
+    """A batch of all documents, so that blocks of documents and documents one by one are the same."""
+    for name, words in {"packed": [], "padded": ["--no-packing"]}.items():
+        result = train(*METHODS[method], "--dropout" if method == "lora" else "--seed", 0, "--batch", 64, *words,
+                       "--run", name, "--max-steps", 3)  # fmt: skip
+        assert result.exit_code == 0, result.stderr
+    assert losses(project, "packed") == pytest.approx(losses(project, "padded"), rel=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_accumulation_learns_as_one_batch(train, project, method):
+    """Batch 4 x 1 = 2 x 2 = 1 x 4: the loss is a mean over all learnt tokens of a step."""
+    for batch, accumulate in ((4, 1), (2, 2), (1, 4)):
+        words = [*METHODS[method], "--batch", batch, "--accumulate", accumulate, "--run", f"by{batch}"]
+        words += ["--dropout", 0] if method == "lora" else []
+        assert train(*words, "--max-steps", 2).exit_code == 0
+    one = losses(project, "by4")
+    assert losses(project, "by2") == pytest.approx(one, rel=1e-4)
+    assert losses(project, "by1") == pytest.approx(one, rel=1e-4)
+
+
+def test_freeze_saves_what_it_trained_and_nothing_else_changes(train, med, project, models):
+    result = train("freeze", "--dataset", "few", "--layers", "last:1", "--parts", "mlp", "--run", "f", "--max-steps", 3)
+    assert result.exit_code == 0, result.stderr
+    names = set(trained(project, "f"))
+    assert names == {f"model.layers.1.mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
+    merged = med("merge", "f", "--json")
+    assert merged.exit_code == 0, merged.stderr
+    assert json.loads(merged.stdout)["equal"] is True
+    before = load_file(models["llama"] / "model.safetensors")
+    after = load_file(project / "runs/f/merged/model.safetensors")
+    assert {name for name in before if not torch.equal(before[name], after[name])} == names
+
+
+def test_stages_chain_without_a_merge_by_hand(train, med, project):
+    """pt, then lora on it, then freeze on that, then full: each names the run before it."""
+    assert train(*METHODS["pt"], "--run", "read", "--max-steps", 2).exit_code == 0
+    for method, before in (("lora", "read"), ("freeze", "lora"), ("full", "freeze"), ("lora", "full")):
+        name = method if before != "full" else "last"
+        result = train(*METHODS[method], "--run", name, "--max-steps", 2, model=before)
+        assert result.exit_code == 0, result.stderr
+    merged = med("merge", "last", "--json")
+    assert merged.exit_code == 0, merged.stderr
+    assert json.loads(merged.stdout)["equal"] is True
+    assert med("eval", "last", "--dataset", "few", "--split", "valid", "--max-tokens", 4).exit_code == 0
+
+
+def test_a_whole_model_needs_no_merge(train, med, project):
+    result = train(*METHODS["full"], "--run", "whole", "--max-steps", 1)
+    assert "med merge" not in result.stdout
+    merged = med("merge", "whole")
+    assert merged.exit_code == 4
+    assert "plain model folder" in merged.stderr
+    assert "library_name: transformers" in (project / "runs/whole/README.md").read_text()
+    assert med("chat", project / "runs/whole/model", "你好", "--max-tokens", 3).exit_code == 0
+
+
+def test_continue_goes_on_with_the_same_adapter(train, med, project):
+    assert train("lora", "--dataset", "few", "--rank", 3, "--run", "one", "--max-steps", 3).exit_code == 0
+    result = train("lora", "--dataset", "few", "--continue", "--run", "two", "--max-steps", 3, model="one")
+    assert result.exit_code == 0, result.stderr
+    one, two = trained(project, "one"), trained(project, "two")
+    assert {name: tensor.shape for name, tensor in one.items()} == {name: tensor.shape for name, tensor in two.items()}
+    assert not all(torch.equal(one[name], two[name]) for name in one)
+    assert losses(project, "two")[0] < losses(project, "one")[0]  # it begins where the first one ended
+    assert "adapters = []" in (project / "runs/two/run.toml").read_text()
+    assert json.loads(med("merge", "two", "--json").stdout)["equal"] is True
+
+
+def test_a_vocabulary_that_was_extended_is_trained(train, med, project, models, tmp_path):
+    """The new words' rows are learnt, and the adapter brings them along."""
+    words = ("幽门螺杆菌", "四联疗法", "质子泵抑制剂", "阿莫西林", "克拉霉素", "胃镜检查", "呼气试验", "萎缩性胃炎")
+    lines = ["，".join(three) + "。" for three in itertools.permutations(words, 3)]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(lines * 4), "utf-8")
+    extended = med("data", "vocab", corpus, "--model", models["llama"], "--out", tmp_path / "wide", "--extend", 40)
+    assert extended.exit_code == 0, extended.stderr
+    result = train(*METHODS["pt"], "--run", "wide", "--max-steps", 3, model=tmp_path / "wide")
+    assert result.exit_code == 0, result.stderr
+    saved = trained(project, "wide")
+    embedding = next(tensor for name, tensor in saved.items() if "embed_tokens" in name)
+    assert not torch.equal(embedding, load_file(tmp_path / "wide/model.safetensors")["model.embed_tokens.weight"])
+    assert med("chat", "wide", "你好", "--max-tokens", 3).exit_code == 0
+    merged = med("merge", "wide", "--json")
+    assert json.loads(merged.stdout)["equal"] is True, merged.stderr
+
+
+@pytest.mark.parametrize("method", ["freeze", "full"])
+def test_killed_at_any_step_the_last_checkpoint_is_whole(train, project, models, method):
+    command = [sys.executable, "-m", "medcli", "train", *map(str, METHODS[method]), "--model", str(models["llama"])]
+    command += [*map(str, STEPS), "--run", "killed", "--max-steps", "5000", "--save-every", "5"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=project)
+    checkpoints, deadline = project / "runs/killed/checkpoints", time.monotonic() + 90
+    while len(list(checkpoints.glob("checkpoint-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    lines = (project / "runs/killed/metrics.jsonl").read_text().splitlines()
+    reached = json.loads(lines[-1])["step"] if lines[-1].endswith("}") else json.loads(lines[-2])["step"]
+    newest = max(int(path.name.split("-")[1]) for path in checkpoints.glob("checkpoint-*"))
+    assert reached - newest <= 10  # at most the steps since the last checkpoint, and the one being written
+    result = train(*METHODS[method], "--run", "killed", "--resume", "--max-steps", newest + 3, "--save-every", 5)
+    assert result.exit_code == 0, result.stderr
+    assert trained(project, "killed")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["freeze", "--dataset", "few", "--layers", "last:9"], 2, "the model has 2 layers"),
+        (["freeze", "--dataset", "few", "--layers", "lats:1"], 2, "names no layers"),
+        (["freeze", "--dataset", "few", "--layers", "every:3"], 2, "the model has 2 layers"),
+        (["full", "--dataset", "few", "--precision", "fp16"], 4, "needs a GPU"),
+        (["full", "--dataset", "plain"], 3, "holds documents"),
+        (["pt", "--dataset", "few"], 3, "holds conversations"),
+        (["pt", "--dataset", "plain", "--tuner", "freeze", "--rank", 3], 2, "--rank is without effect"),
+        (["lora", "--dataset", "few", "--continue"], 2, "has no adapter to go on with"),
+        (["lora", "--dataset", "few", "--quant", "4bit", "--init", "pissa"], 2, "--init pissa needs"),
+        (["lora", "--dataset", "few", "--modules-to-save", "embed_token"], 4, "did you mean 'embed_tokens'"),
+        (["ptuning", "--dataset", "few", "--packing"], 2, "--no-packing"),
+        (["ptuning", "--dataset", "few", "--checkpointing"], 2, "--checkpointing"),
+    ],
+)
+def test_wrong_settings_get_one_message(train, project, words, code, said):
+    result = train(*words)
+    assert result.exit_code == code, result.stderr
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list((project / "runs").glob("*/run.toml"))
