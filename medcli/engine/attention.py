@@ -108,22 +108,28 @@ def attend(
     max_length_q: int,
     scaling: float | None = None,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each document. query: [1, heads, tokens, width]; returns [1, tokens, heads, width].
 
+    A token sees itself and at most `sliding_window` - 1 tokens before it (Mistral); with a `softcap` the scores are
+    softcap * tanh(scores / softcap) (Gemma 2).
+
     Raises TypeError on a batch that is no padding-free row: attending across documents must not pass in silence.
     """
     grouped = query.shape[1] != key.shape[1]
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _attend_varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, grouped), None
+    window = sliding_window if sliding_window and sliding_window < max_length_q else None
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None:
+        return _attend_varlen(query, key, value, cu_seq_lens_q, max_length_q, scaling, grouped, window), None
     plan = layout(tuple(cu_seq_lens_q.diff().tolist()), query.device)
     # The CPU's bfloat16 backward of attention is slow: +19 % tokens a second on a 10 M model with float32 here.
     with torch.autocast(query.device.type, enabled=False):
         parts = [_Spread.apply(part[0].transpose(0, 1).float(), plan) for part in (query, key, value)]  # type: ignore[no-untyped-call]
         sizes = [count * length for count, length in plan.shapes]
         pieces = [
-            _attend_rectangle(three, shape, scaling, dropout, grouped)
+            _attend_rectangle(three, shape, scaling, dropout, grouped, window, softcap)
             for *three, shape in zip(*(part.split(sizes) for part in parts), plan.shapes, strict=True)
         ]
         row: Tensor = _Collect.apply(torch.cat(pieces), plan)  # type: ignore[no-untyped-call]
@@ -131,22 +137,59 @@ def attend(
 
 
 def _attend_rectangle(
-    three: list[Tensor], shape: tuple[int, int], scaling: float | None, dropout: float, grouped: bool
+    three: list[Tensor],
+    shape: tuple[int, int],
+    scaling: float | None,
+    dropout: float,
+    grouped: bool,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     """Query, key and value, each [documents * length, heads, width] -> the same shape with the query's heads."""
     q, k, v = (part.view(*shape, *part.shape[1:]).transpose(1, 2) for part in three)
-    out = F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=dropout, scale=scaling, enable_gqa=grouped)
+    if softcap is not None:
+        out = _attend_capped(q, k, v, scaling, dropout, _seen(shape[1], window, q.device), softcap)
+    else:
+        seen = _seen(shape[1], window, q.device) if window and window < shape[1] else None
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=seen, is_causal=seen is None, dropout_p=dropout, scale=scaling, enable_gqa=grouped
+        )
     return out.transpose(1, 2).flatten(0, 1)
 
 
+def _attend_capped(
+    q: Tensor, k: Tensor, v: Tensor, scaling: float | None, dropout: float, seen: Tensor, softcap: float
+) -> Tensor:
+    """Attention whose scores no kernel of torch can bound; each part [documents, heads, length, width]."""
+    k, v = (part.repeat_interleave(q.shape[1] // part.shape[1], 1) for part in (k, v))
+    scores = q @ k.mT * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    scores = (softcap * torch.tanh(scores / softcap)).masked_fill(~seen, float("-inf"))
+    return F.dropout(scores.softmax(-1), dropout) @ v
+
+
+@lru_cache(maxsize=16)
+def _seen(length: int, window: int | None, device: torch.device) -> Tensor:
+    """Which positions each position sees: [length, length]."""
+    every = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return every if window is None else every.triu(1 - window)
+
+
 def _attend_varlen(
-    query: Tensor, key: Tensor, value: Tensor, ends: Tensor, longest: int, scaling: float | None, grouped: bool
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    ends: Tensor,
+    longest: int,
+    scaling: float | None,
+    grouped: bool,
+    window: int | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
     q, k, v = (part[0].transpose(0, 1).contiguous() for part in (query, key, value))
     ends = ends.to(query.device)
-    out = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=(-1, 0), enable_gqa=grouped)
+    seen = (-1 if window is None else window - 1, 0)
+    out = varlen_attn(q, k, v, ends, ends, longest, longest, scale=scaling, window_size=seen, enable_gqa=grouped)
     assert isinstance(out, Tensor)  # a tuple only when more is asked for
     return out[None]
 
