@@ -6,6 +6,8 @@ from string import Template
 from medcli.core.record import Message
 from medcli.core.resources import templates
 
+# Asked of any model, to see what it says.
+QUESTIONS = ("你好", "头痛怎么办？", "高血压患者的注意事项有哪些？", "感冒能吃头孢吗？")
 _SAID_BY = {"system": "系统", "user": "患者", "assistant": "医生"}
 
 

@@ -34,6 +34,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def samples_file(self) -> Path:
+        """What the model answered while it learnt, when asked to."""
+        return self.path / "samples.jsonl"
+
+    @property
     def template_file(self) -> Path:
         return self.path / "chat_template.jinja"
 

@@ -118,5 +118,17 @@ def head_in_loss(model: Any) -> Iterator[None]:
             text.final_logit_softcapping = cap
 
 
+@contextmanager
+def head_itself(model: Any) -> Iterator[None]:
+    """Within the block the head of a model under `head_in_loss` gives logits again (uncapped: their order is right)."""
+    head = model.get_output_embeddings()
+    replaced = head.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if replaced is not None:
+            head.forward = replaced
+
+
 def _handed_on(hidden: Tensor) -> Tensor:
     return hidden

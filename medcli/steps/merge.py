@@ -11,12 +11,12 @@ from medcli.core import model_ref, run_folder
 from medcli.core.atomic import folder_aside, sha256_of
 from medcli.core.dataset_folder import open_dataset
 from medcli.core.errors import MedError, ModelError, UsageError
+from medcli.core.prompts import QUESTIONS
 from medcli.core.record import Conversation
 from medcli.core.report import Report
 from medcli.core.settings import setting
 
-PROMPTS = ("你好", "头痛怎么办？", "高血压患者的注意事项有哪些？", "感冒能吃头孢吗？")
-FROM_DATA = 8  # questions of the run's own data, beside PROMPTS
+FROM_DATA = 8  # questions of the run's own data, beside the fixed ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
     ref = model_ref.resolve(model)
     if not ref.adapters:
         raise _nothing_to_merge(model)
-    prompts = [*PROMPTS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
+    prompts = [*QUESTIONS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
 
     from medcli.engine import merge as engine
 
