@@ -45,14 +45,21 @@ class Outcome:
 class _Trainer(Trainer):
     """Trainer that counts real tokens and whose checkpoints are there whole or not at all.
 
-    `before` are told the examples of each batch before the model sees it.
+    `before` are told the examples of each batch before the model sees it, `before_checkpoint` that one will be written.
     """
 
     def __init__(
-        self, *arguments: Any, keep: int, optimizer: Optimizer | None, before: Sequence[Before], **keywords: Any
+        self,
+        *arguments: Any,
+        keep: int,
+        optimizer: Optimizer | None,
+        before: Sequence[Before],
+        before_checkpoint: Sequence[Callable[[], None]],
+        **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self._keep, self._make_optimizer, self._before = keep, optimizer, before
+        self._before_checkpoint = before_checkpoint
         self._aside: Path | None = None
         self.tokens = 0
 
@@ -78,6 +85,8 @@ class _Trainer(Trainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write aside, then rename; the older checkpoints go only when the new one is in place."""
+        for tell in self._before_checkpoint:
+            tell()
         home = Path(self.args.output_dir)
         self._aside = home / ".part"
         shutil.rmtree(self._aside, ignore_errors=True)
@@ -107,6 +116,7 @@ def train(
     *,
     optimizer: Optimizer | None = None,
     before: Sequence[Before] = (),
+    before_checkpoint: Sequence[Callable[[], None]] = (),
 ) -> Outcome:
     """Train what requires a gradient in `loaded.model`; goes on from the run's last checkpoint when there is one.
 
@@ -127,6 +137,7 @@ def train(
             keep=settings.keep_checkpoints,
             optimizer=optimizer,
             before=before,
+            before_checkpoint=before_checkpoint,
         )
         watch = Watch(run, report, device, lambda: trainer.tokens)
         trainer.add_callback(watch)
