@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from medcli.cli.grouped import group_of_training
 from medcli.core.settings import (
     GLOBAL_VARIABLES,
     Layers,
@@ -23,6 +24,7 @@ from medcli.core.settings import (
     variables_of,
 )
 from medcli.core.shelf import Shelf
+from medcli.core.train_settings import TrainSettings
 
 T = TypeVar("T")
 Command = Callable[..., None]
@@ -53,7 +55,8 @@ def takes(settings: type) -> Callable[[Command], Command]:
 
     def decorate(function: Command) -> Command:
         own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
-        added = [_parameter(item, hints[item.name]) for item in fields(settings)]
+        group_of = group_of_training if issubclass(settings, TrainSettings) else lambda name: None
+        added = [_parameter(item, hints[item.name], group_of(item.name)) for item in fields(settings)]
 
         @wraps(function)
         def command(**given: Any) -> None:
@@ -68,10 +71,16 @@ def takes(settings: type) -> Callable[[Command], Command]:
 
 
 def settle(
-    settings: type[T], section: str, flags: Mapping[str, Any], recipe: Mapping[str, Any] | None = None
+    settings: type[T],
+    section: str,
+    flags: Mapping[str, Any],
+    recipe: Mapping[str, Any] | None = None,
+    recipe_name: str = "recipe",
 ) -> Resolved[T]:
     """Resolve `settings` from flags, environment, `med.toml` and a recipe."""
-    layers = Layers(flags=flags, environment=environment(), project=project_table(), recipe=recipe or {})
+    layers = Layers(
+        flags=flags, environment=environment(), project=project_table(), recipe=recipe or {}, recipe_name=recipe_name
+    )
     return resolve(settings, section, layers)
 
 
@@ -91,7 +100,7 @@ def _every_section() -> dict[str, type]:
     return sections | {section: import_module(module).__dict__[name] for section, (module, name) in _SECTIONS.items()}
 
 
-def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
+def _parameter(item: Field[Any], kind: Any, group: str | None) -> inspect.Parameter:
     flag = flag_of(item).replace("_", "-")
     inner = _without_none(kind)
     switch = inner is bool
@@ -102,6 +111,7 @@ def _parameter(item: Field[Any], kind: Any) -> inspect.Parameter:
         help=f"{item.metadata['help']}{_default(item.default)}",
         show_default=False,
         metavar="|".join(choices) or _METAVARS.get(inner, "TEXT"),
+        rich_help_panel=group,
     )
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[typed | None, option]

@@ -7,7 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from medcli.cli.app import INTERRUPTED
+from medcli.cli.grouped import Grouped
 from medcli.cli.options import Command, Json, Plan, settle, takes
+from medcli.cli.recipe import Recipe, settings_below
 from medcli.core.model_ref import TINY
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -21,14 +23,15 @@ def _group() -> None:
     return None
 
 
-def _train(name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, plan: bool, as_json: bool) -> None:
+def _train(
+    name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, recipe: str, plan: bool, as_json: bool
+) -> None:
     from medcli.cli import console
     from medcli.steps import train
 
     run = train.run_to_resume(name, flags.get("run", "")) if resume else None
-    source = run.path if run else source
-    recipe = train.settings_of_run(source) if source else None
-    resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, recipe)
+    below = settings_below(name, recipe, source, run)
+    resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, **below)
     run = run or train.new_run(name, resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
         console.note(
@@ -95,11 +98,12 @@ def _command(name: str, method: ModuleType) -> Command:
         *,
         resume: Resume = False,
         source: From = None,
+        recipe: Recipe = "",
         plan: Plan = False,
         as_json: Json = False,
         flags: dict[str, Any],
     ) -> None:
-        _train(name, flags, resume=resume, source=source, plan=plan, as_json=as_json)
+        _train(name, flags, resume=resume, source=source, recipe=recipe, plan=plan, as_json=as_json)
 
     return command
 
@@ -109,7 +113,7 @@ def _register() -> None:
 
     for name in METHODS.names():
         method = METHODS.get(name)
-        app.command(name, help=f"{method.HELP[0].upper()}{method.HELP[1:]}.")(_command(name, method))
+        app.command(name, cls=Grouped, help=f"{method.HELP[0].upper()}{method.HELP[1:]}.")(_command(name, method))
 
 
 _register()

@@ -27,6 +27,11 @@ GLOBAL_VARIABLES = {
     "MED_API_KEY": "key of the service that --llm names; OPENAI_API_KEY is read too",
 }
 
+_OF_LAUNCHERS = {
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "OMP_NUM_THREADS",
+}  # fmt: skip
+
 
 def setting(default: Any = MISSING, *, help: str, flag: str = "", minimum: float | None = None) -> Any:
     """A dataclass field that knows its help, its flag's name when that differs, and its smallest value."""
@@ -40,17 +45,21 @@ def flag_of(item: Field[Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """The sources of settings, strongest first. `project` is the whole `med.toml`, `recipe` one table of settings."""
+    """The sources of settings, strongest first.
+
+    `project` is the whole `med.toml`, `recipe` one table of settings, and `recipe_name` what its origin is called.
+    """
 
     flags: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     project: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe_name: str = "recipe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved(Generic[T]):
-    """Settings with the origin of every value: "flag", a variable's name, "med.toml", "recipe" or "default"."""
+    """Settings and where each is from: "flag", a variable's name, "med.toml", the recipe's name or "default"."""
 
     values: T
     origins: Mapping[str, str]
@@ -98,6 +107,16 @@ def variable_of_others(name: Literal["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "MODELS
     return os.environ.get(name, "")
 
 
+def variables_of_launcher() -> dict[str, str]:
+    """What torchrun, accelerate or Slurm tells a process about the run it is part of."""
+    return {name: value for name, value in os.environ.items() if name in _OF_LAUNCHERS or name.startswith("SLURM_")}
+
+
+def pass_on(values: Mapping[str, str]) -> None:
+    """Set variables that libraries read in this process, and the processes it starts."""
+    os.environ.update(values)
+
+
 def service_key() -> str:
     """The key for an OpenAI-compatible service; services of one's own need none, but the client wants a word."""
     return os.environ.get("MED_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
@@ -117,7 +136,7 @@ def resolve(cls: type[T], section: str, layers: Layers) -> Resolved[T]:
     Raises UsageError for an unknown key, a value of the wrong type or below its minimum, naming where it stands.
     """
     project = _tables(layers.project, section, cls, PROJECT_FILE)
-    recipe = _checked_keys(dict(layers.recipe), cls, "recipe")
+    recipe = _checked_keys(dict(layers.recipe), cls, layers.recipe_name)
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -131,7 +150,7 @@ def resolve(cls: type[T], section: str, layers: Layers) -> Resolved[T]:
         elif flag in project:
             value, origin, where = project[flag], PROJECT_FILE, f"{PROJECT_FILE}: [{section}] {flag}"
         elif flag in recipe:
-            value, origin, where = recipe[flag], "recipe", f"recipe: {flag}"
+            value, origin, where = recipe[flag], layers.recipe_name, f"{layers.recipe_name}: {flag}"
         elif item.default is MISSING:
             raise UsageError(f"--{flag.replace('_', '-')} is missing", hint=str(item.metadata["help"]))
         else:

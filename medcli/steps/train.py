@@ -123,8 +123,9 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     _check_stages(ref, settings, how)
     loaded = load(
         ref, device=where, report=report, template=settings.template, merge=not how.trainable,
-        trainable=how.trainable, quant=how.quant, attention=attention.NAME if settings.packing else "sdpa",
+        trainable=how.trainable and not how.prefix, quant=how.quant, attention=attention.NAME if settings.packing else None,
     )  # fmt: skip
+    loaded = replace(loaded, prefix=how.prefix)
     total = sum(source.count for source in sources)
     records = training_records(sources, settings)
     data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
@@ -180,6 +181,7 @@ def _check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading
 def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     """Train in `run`, which must be held; resumes from its last checkpoint when it has one."""
     table = _table(prepared)
+    table["origins"] = _first_origins(table["origins"], run)
     _check_same_data(run, prepared.sources)
     run.write_table(table)
     run.template_file.write_text(prepared.loaded.template.text, "utf-8")
@@ -210,6 +212,14 @@ def _check_same_data(run: RunFolder, sources: Sequence[Source]) -> None:
                 f"the data set '{name}' is not the one that the run {run.path} began with",
                 hint="build it as it was, or start a new run: leave out --resume",
             )
+
+
+def _first_origins(origins: dict[str, str], run: RunFolder) -> dict[str, str]:
+    """Where a resumed run's settings were from when it began; what comes from its own run.toml says no more."""
+    before = run.table()["origins"] if run.exists else {}
+    return {
+        name: before.get(name, origin) if origin == f"run {run.name}" else origin for name, origin in origins.items()
+    }
 
 
 def _taken(source: Source) -> dict[str, Any]:

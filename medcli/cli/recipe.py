@@ -1,0 +1,48 @@
+"""What a run's settings start from, below flags, environment and med.toml: a recipe, or another run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medcli.core.errors import UsageError
+from medcli.core.recipes import listing, recipe_for
+from medcli.core.run_folder import RunFolder
+
+Recipe = Annotated[
+    str, typer.Option("--recipe", metavar="NAME", help=f"Take the settings of a published system: {listing()}.")
+]
+
+
+def settings_below(method: str, recipe: str, source: Path | None, resumed: RunFolder | None) -> dict[str, Any]:
+    """The keywords of `settle` for the lowest layer; says what a recipe is, and what was corrected in it.
+
+    Raises UsageError when more than one layer is named.
+    """
+    from medcli.cli import console
+    from medcli.steps import train
+
+    named = [flag for flag, given in (("--resume", resumed), ("--from", source), ("--recipe", recipe)) if given]
+    if len(named) > 1:
+        raise UsageError(
+            f"{' and '.join(named)} cannot be used together", hint=f"leave out {named[-1]}: each brings all settings"
+        )
+    if recipe:
+        found = recipe_for(recipe, method)
+        console.note(f"recipe {found.name}: {found.about}")
+        console.note(f"  source: {found.source}")
+        for line in found.corrected:
+            console.note(f"  corrected: {line}")
+        return _layer(found.settings, f"recipe {found.name}")
+    path = resumed.path if resumed else source
+    return _layer(train.settings_of_run(path), f"run {_name_of(path)}") if path else {}
+
+
+def _layer(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {"recipe": settings, "recipe_name": name}
+
+
+def _name_of(path: Path) -> str:
+    """The run's name; `path` is its folder or the run.toml in it."""
+    return path.resolve().name if path.is_dir() else path.resolve().parent.name
