@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 import typer.main
@@ -12,6 +13,7 @@ from typer.core import TyperGroup, TyperOption
 from medcli import __version__
 from medcli.cli.lazy import app
 from medcli.cli.table import TABLE
+from medcli.core.train_settings import GROUPS, TrainSettings
 
 
 def leaves(group: object = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -127,7 +129,7 @@ def test_python_m_medcli_is_med():
         ("med da", "1", ["data"]),
         ("med ", "1", list(TABLE)),
         ("med data ", "2", ["build", "list", "info", "check", "show", "stats", "convert", "vocab", "make"]),
-        ("med train lora --ra", "3", ["--rank"]),
+        ("med train lora --ran", "3", ["--rank"]),
     ],
 )
 def test_the_shell_completes(typed, position, offered):
@@ -135,3 +137,15 @@ def test_the_shell_completes(typed, position, offered):
     assert answer.returncode == 0
     assert answer.stdout.split() == offered
     assert not answer.stderr
+
+
+def test_training_settings_stand_in_groups(med):
+    """Each in one group, the method's own first; a page is as wide as the terminal."""
+    grouped = [name for names in GROUPS.values() for name in names]
+    assert sorted(grouped) == sorted(item.name for item in fields(TrainSettings))
+    page = med("train", "lora", "--help").stdout
+    places = [page.index(f"\n{title}:") for title in ("Method", *GROUPS, "Command")]
+    assert places == sorted(places)
+    assert page.index("--rank N") < page.index("--dataset A,B") < page.index("--resume")
+    assert any(len(line) > 80 for line in page.splitlines())
+    assert all(len(line) <= 120 for line in page.splitlines())

@@ -5,6 +5,22 @@ from typing import Literal
 
 from medcli.core.settings import setting
 
+# How a help page puts them; what is in no group is a method's own and comes first.
+GROUPS = {
+    "Data": ("dataset", "replay", "mix", "allow_leak", "max_length", "template"),
+    "Model and run": ("model", "trust_remote_code", "run", "seed"),
+    "Steps": (
+        *("epochs", "max_steps", "batch", "accumulate", "learning_rate", "schedule", "warmup"),
+        *("weight_decay", "max_grad_norm", "neftune"),
+    ),
+    "Memory and speed": ("precision", "packing", "checkpointing"),
+    "Validation, checkpoints, logs": (
+        *("valid_limit", "eval_every", "early_stop", "best", "save_every", "keep_checkpoints"),
+        *("sample_every", "log_every", "track"),
+    ),
+    "Machines": ("device", "devices", "nodes", "node_rank", "main_address", "strategy"),
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
@@ -49,7 +65,7 @@ class TrainSettings:
     devices: int = setting(1, help="Processes on this machine, one a GPU (or CPU).", minimum=1)
     nodes: int = setting(1, help="Machines that train together; run the same command on each.", minimum=1)
     node_rank: int = setting(0, help="Which of the machines this is, from 0.", minimum=0)
-    main_address: str = setting("", help="host:port of machine 0, where the machines meet.")
+    main_address: str = setting("", help="Where the machines meet: host:port of machine 0.")
     strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = setting(
         "ddp", help="How processes share the work: copies, or sharded weights (FSDP2; ZeRO by DeepSpeed)."
     )
@@ -58,7 +74,11 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
-    """What a method wants of the loader: the base in so many bits, the last adapter still learning."""
+    """What a method wants of the loader: the base in so many bits, the last adapter still learning.
+
+    `prefix` are the virtual tokens that the method puts before every text; the context has as many fewer for the text.
+    """
 
     quant: str = "none"
     trainable: bool = False
+    prefix: int = 0

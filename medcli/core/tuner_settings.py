@@ -54,7 +54,7 @@ class LoraSettings(TrainSettings):
 class FreezeSettings(TrainSettings):
     """Which of the model's own layers learn while the rest stays frozen."""
 
-    layers: str = setting("last:3", help="last:N, first:N, every:K (each K-th layer), or all.")
+    layers: str = setting("last:3", help="Layers that learn: last:N, first:N, every:K (each K-th), or all.")
     parts: Literal["all", "mlp", "attention"] = setting("all", help="What of those layers learns.")
     trunk_cache: float = setting(
         20.0, help="GiB of disk for the frozen layers' outputs, used from the second epoch on; 0 = none.", minimum=0.0
@@ -83,3 +83,39 @@ class FreezeSettings(TrainSettings):
             case "first":
                 return list(range(number))
         return list(range(number - 1, count, number))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixSettings(TrainSettings):
+    """Keys and values that stand before every text, in each layer; the model's own weights stay as they are.
+
+    Length and rate are those of ChatGLM-6B's published P-Tuning v2 (pre_seq_len 128, 2e-2).
+    """
+
+    length: int = setting(
+        128, flag="prefix_length", help="Virtual tokens of the prefix; they count in the context.", minimum=1
+    )
+    projection: bool = setting(False, help="Learn the prefix through an MLP, which is not needed any more afterwards.")
+    hidden: int = setting(0, help="Width of that MLP; 0 = the model's own.", minimum=0)
+    continue_run: bool = setting(False, flag="continue", help="Go on training the prefix of --model.")
+    learning_rate: float = setting(2e-2, flag="lr", help="Peak learning rate.", minimum=0.0)
+    packing: bool = setting(False, help="Not with a prefix: its rows are padded, and grouped by length.")
+
+    def check_prefix(self) -> None:
+        """Refuse what would lose the prefix, or be without effect; raises UsageError."""
+        if self.packing:
+            raise UsageError(
+                "--packing: documents of one row cannot each have the prefix before them", hint="add --no-packing"
+            )
+        if self.checkpointing:
+            raise UsageError(
+                "--checkpointing: computing a layer again would lose the prefix before it",
+                hint="leave it out (or add --no-checkpointing); --batch 1 and --accumulate save memory too",
+            )
+        if self.hidden and not self.projection:
+            raise UsageError("--hidden is without effect without --projection", hint="add --projection")
+        if self.continue_run and self.projection:
+            raise UsageError(
+                "--continue: a finished prefix is learnt on as it is, its MLP was not kept",
+                hint="leave out --projection (or add --no-projection)",
+            )
