@@ -7,6 +7,7 @@
   + ModelError            4  a model, tokenizer, adapter or template does not load or fit
   + DeviceError           5  no such device, out of memory
     - StorageError           a disk is full, a folder cannot be written
+    - PeerLost               another process of the same run has ended
   + ServiceError          6  another machine or program did not do its part
 """
 
@@ -62,6 +63,16 @@ class DeviceError(MedError):
 
 class StorageError(DeviceError):
     """A disk is full, or a folder cannot be written."""
+
+
+class PeerLost(DeviceError):
+    """Another process of the same run has ended; whoever started them says which, or that one has said why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "another process of this run has ended",
+            hint="look above, or on the other machine, for what it said; go on with --resume when it is mended",
+        )
 
 
 class ServiceError(MedError):

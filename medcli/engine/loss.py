@@ -71,7 +71,8 @@ def cross_entropy(
     With no target it is zero but still connected to the graph: a process without labels must not hang the others.
     """
     if len(targets) == 0:
-        return hidden.sum() * 0.0
+        learns = [part for part in (hidden, weight, bias) if part is not None and part.requires_grad]
+        return sum((part.sum() for part in learns), torch.zeros((), device=hidden.device)) * 0.0
     dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     hidden = hidden.to(dtype) if dtype else hidden
     loss: Tensor = _CrossEntropy.apply(hidden, weight, bias, targets, cap)  # type: ignore[no-untyped-call]

@@ -22,6 +22,9 @@ class Example:
     number: int = -1
 
 
+NOTHING = Example(ids=numpy.zeros(2, numpy.int32), trained=numpy.zeros(2, bool))  # of which nothing is learnt
+
+
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its tensors on `device`."""
     return {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
@@ -48,6 +51,12 @@ class Examples:
             raise IndexError(index)
         where = slice(self.ends[index], self.ends[index + 1])
         return Example(ids=self.ids[where], trained=self.trained[where], number=index)
+
+    @property
+    def lengths(self) -> numpy.ndarray:
+        """The tokens of each example."""
+        lengths: numpy.ndarray = numpy.diff(self.ends)
+        return lengths
 
     @property
     def tokens(self) -> int:

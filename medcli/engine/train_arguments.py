@@ -13,10 +13,11 @@ from medcli.engine import device as devices
 
 
 def steps_of(settings: TrainSettings, samples: int) -> int:
-    """How many optimizer steps a run takes on one device."""
+    """How many optimizer steps a run takes."""
     if settings.max_steps:
         return settings.max_steps
-    an_epoch = max(1, math.ceil(math.ceil(samples / settings.batch) / settings.accumulate))
+    together = settings.batch * settings.devices * settings.nodes
+    an_epoch = max(1, math.ceil(math.ceil(samples / together) / settings.accumulate))
     return math.ceil(an_epoch * settings.epochs)
 
 
@@ -27,6 +28,13 @@ def precision_of(settings: TrainSettings, device: torch.device) -> str:
     if settings.precision == "fp16" and device.type == "cpu":
         raise ModelError("fp16 training needs a GPU", hint="use --precision bf16 or fp32")
     return settings.precision
+
+
+def _order(settings: TrainSettings) -> str:
+    """The order of an epoch, in transformers' words; only padded rows gain by being grouped."""
+    if settings.mix == "concatenate":
+        return "sequential"
+    return "random" if settings.packing else "group_by_length"
 
 
 def arguments_of(
@@ -57,13 +65,15 @@ def arguments_of(
         logging_steps=settings.log_every or max(1, steps_of(settings, samples) // 500),
         logging_nan_inf_filter=False,
         seed=settings.seed,
-        train_sampling_strategy="sequential" if settings.mix == "concatenate" else "random",
+        train_sampling_strategy=_order(settings),
         use_cpu=device.type == "cpu",
         optim="adamw_torch_fused" if device.type in ("cpu", "cuda") else "adamw_torch",
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
         dataloader_pin_memory=device.type == "cuda",
+        ddp_find_unused_parameters=False,
+        ddp_broadcast_buffers=False,  # they are tables that every process has made alike
         label_names=["labels"],
         **rhythm,
     )

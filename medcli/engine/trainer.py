@@ -14,20 +14,36 @@ from torch import nn
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 
+from medcli.core import world as worlds
 from medcli.core.atomic import full_disk_said
+from medcli.core.errors import StorageError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.engine import device as devices
+from medcli.engine import ranks
+from medcli.engine.best import Judge, best_step, take_best
+from medcli.engine.checkpointing import checkpointed
+from medcli.engine.dealt import Filled, InOrder
+from medcli.engine.halving import Halving
+from medcli.engine.length_groups import LengthGroups
 from medcli.engine.loaded import Loaded
 from medcli.engine.loss import head_in_loss
 from medcli.engine.noise import noise_on_embeddings
-from medcli.engine.pack import EXAMPLES, Batch, Example, Samples, flat, padded, side_by_side
+from medcli.engine.pack import EXAMPLES, NOTHING, Batch, Example, Samples, flat, padded, side_by_side
+from medcli.engine.samples import Answers
+from medcli.engine.tracking import tracked
 from medcli.engine.train_arguments import arguments_of
+from medcli.engine.validation import mean_loss
+from medcli.engine.virtual_tokens import load_encoder, save_encoder
 from medcli.engine.watch import Watch, interrupts
 
 Optimizer = Callable[[nn.Module, type[torch.optim.Optimizer], Mapping[str, Any]], torch.optim.Optimizer]
 Before = Callable[[Sequence[Example], bool], None]  # told each batch's examples, and whether they are trained on
+
+_NOT_SHARED = StorageError(
+    "the machines of this run do not see the same checkpoints", hint="put `runs` (MED_RUNS) on a disk that all share"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +56,7 @@ class Outcome:
     seconds: float
     tokens: int
     figures: Mapping[str, float]
+    facts: Mapping[str, float]  # what else came of it: best_step, best_eval_loss, stopped_early, micro_batch
 
 
 class _Trainer(Trainer):
@@ -51,14 +68,18 @@ class _Trainer(Trainer):
     def __init__(
         self,
         *arguments: Any,
+        loaded: Loaded,
         keep: int,
         optimizer: Optimizer | None,
         before: Sequence[Before],
         before_checkpoint: Sequence[Callable[[], None]],
+        halving: Halving,
+        keep_best: bool,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
-        self._keep, self._make_optimizer, self._before = keep, optimizer, before
+        self._halving, self._keep_best = halving, keep_best
+        self._loaded, self._keep, self._make_optimizer, self._before = loaded, keep, optimizer, before
         self._before_checkpoint = before_checkpoint
         self._aside: Path | None = None
         self.tokens = 0
@@ -68,10 +89,24 @@ class _Trainer(Trainer):
         training = bool(self.model.training)
         for tell in self._before:
             tell(examples, training)
-        if training:
-            self.tokens += sum(len(example.ids) for example in examples)
         prepared: dict[str, Any] = super()._prepare_inputs(inputs)
         return prepared
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> torch.Tensor:
+        self.tokens += sum(len(example.ids) for example in inputs[EXAMPLES] if example is not NOTHING)
+        whole = super().training_step
+        if self.args.world_size > 1 or num_items_in_batch is None:
+            # The other processes would wait for one that begins again; and means of pieces do not add up.
+            loss: torch.Tensor = whole(model, inputs, num_items_in_batch)
+            return loss
+        step = self.state.global_step
+        return self._halving.run(step, inputs, model, lambda batch: whole(model, batch, num_items_in_batch))
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        figures = {"eval_loss": mean_loss(self, self.eval_dataset)}
+        self.log(figures)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
+        return figures
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self._make_optimizer is not None:
@@ -80,30 +115,65 @@ class _Trainer(Trainer):
         made: torch.optim.Optimizer = super().create_optimizer(model)
         return made
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        save_encoder(self._loaded, Path(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if not load_encoder(self._loaded, Path(resume_from_checkpoint)):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy == "group_by_length":
+            rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+            return LengthGroups(self.train_dataset, rows, self.args.seed, lambda: int(self.state.epoch or 0))
+        if isinstance(self.train_dataset, Filled):
+            shuffle = self.args.train_sampling_strategy != "sequential"
+            return InOrder(self.train_dataset, self.args.seed, shuffle=shuffle)
+        return super()._get_train_sampler(train_dataset)
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside or self.args.output_dir)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write aside, then rename; the older checkpoints go only when the new one is in place."""
+        """Write aside, then rename; the older checkpoints go only when the new one is in place.
+
+        Every process writes its random numbers into the folder aside, which only the first makes and moves.
+        """
         for tell in self._before_checkpoint:
             tell()
-        home = Path(self.args.output_dir)
+        home, first = Path(self.args.output_dir), self.is_world_process_zero()
         self._aside = home / ".part"
-        shutil.rmtree(self._aside, ignore_errors=True)
         try:
-            self._aside.mkdir(parents=True)
             with full_disk_said(home):
+                if first:
+                    shutil.rmtree(self._aside, ignore_errors=True)
+                    self._aside.mkdir(parents=True)
+                ranks.wait_for_all()
                 super()._save_checkpoint(model, trial)
-            for finished in self._aside.glob("checkpoint-*"):
-                (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-                shutil.rmtree(home / finished.name, ignore_errors=True)
-                finished.replace(home / finished.name)
+                ranks.wait_for_all()
+            if first:
+                _put_in_place(self._aside, home)
+                self._remove_old(home)
         finally:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            if first:
+                shutil.rmtree(self._aside, ignore_errors=True)
             self._aside = None
+        ranks.wait_for_all()
+
+    def _remove_old(self, home: Path) -> None:
         steps = sorted(home.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+        best = best_step(self.state.log_history) if self._keep_best else None
         for old in steps[: -self._keep]:
-            shutil.rmtree(old)
+            if old.name != f"checkpoint-{best}":
+                shutil.rmtree(old)
+
+
+def _put_in_place(aside: Path, home: Path) -> None:
+    for finished in aside.glob("checkpoint-*"):
+        (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
+        shutil.rmtree(home / finished.name, ignore_errors=True)
+        finished.replace(home / finished.name)
 
 
 def train(
@@ -120,42 +190,73 @@ def train(
 ) -> Outcome:
     """Train what requires a gradient in `loaded.model`; goes on from the run's last checkpoint when there is one.
 
-    Raises DeviceError when memory does not suffice, ModelError when the loss is no longer a number.
+    Raises DeviceError when memory does not suffice, ModelError when the loss is no longer a number, PeerLost when
+    another process of the run has ended.
     """
-    device = loaded.device
+    device, world = loaded.device, worlds.current()
     with contextlib.ExitStack() as stack:
-        if settings.packing:
-            stack.enter_context(head_in_loss(loaded.causal_lm))
-        if settings.neftune:
-            before = [*before, stack.enter_context(noise_on_embeddings(loaded.model, settings))]
+        stack.enter_context(ranks.joined(device))
+        before = [*before, *_lay_over(loaded, settings, stack)]
+        collate = _collator(settings, loaded)
+        halving = Halving(collate, settings.batch, run, report)
         trainer = _Trainer(
             model=loaded.model,
             args=arguments_of(settings, run, len(data), valid is not None, device),
-            train_dataset=data,
+            train_dataset=Filled(data, settings.batch * world.size) if world.size > 1 else data,
             eval_dataset=valid,
-            data_collator=_collator(settings, loaded),
+            data_collator=collate,
+            loaded=loaded,
             keep=settings.keep_checkpoints,
             optimizer=optimizer,
             before=before,
             before_checkpoint=before_checkpoint,
+            halving=halving,
+            keep_best=settings.best,
         )
-        watch = Watch(run, report, device, lambda: trainer.tokens)
-        trainer.add_callback(watch)
-        trainer.remove_callback(PrinterCallback)
         last = run.last_checkpoint()
-        run.rewind(json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"] if last else 0)
+        step = json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"] if last else 0
+        ranks.agreed(step, _NOT_SHARED)
+        if world.is_first:
+            run.rewind(step)
+        if world.size > 1:
+            devices.seed_all(settings.seed + world.rank)  # dropout and noise of its own in each process
+        trackers = stack.enter_context(tracked(settings, run, report, step)) if world.is_first else []
+        watch = Watch(run, report, device, lambda: ranks.total(trainer.tokens), trackers)
+        judge = Judge(settings, report)
+        trainer.remove_callback(PrinterCallback)
+        for callback in (
+            watch,
+            judge,
+            *([Answers(loaded, valid, settings, run, report)] * bool(settings.sample_every)),
+        ):
+            trainer.add_callback(callback)
         started = time.monotonic()
         stack.enter_context(interrupts(watch))
         stack.enter_context(devices.out_of_memory_said(device, _smaller(settings)))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
+        tokens = ranks.total(trainer.tokens)
+        unfinished = trainer.state.global_step < trainer.state.max_steps and not judge.stopped_early
+        facts = {**halving.figures, **judge.facts}
+        if settings.best and not (watch.interrupted and unfinished):
+            facts |= take_best(trainer, run.checkpoints, report)
     return Outcome(
         steps=trainer.state.global_step,
         total=trainer.state.max_steps,
-        interrupted=watch.interrupted and trainer.state.global_step < trainer.state.max_steps,
+        interrupted=watch.interrupted and unfinished,
         seconds=time.monotonic() - started,
-        tokens=trainer.tokens,
+        tokens=tokens,
         figures=watch.figures,
+        facts=facts,
     )
+
+
+def _lay_over(loaded: Loaded, settings: TrainSettings, stack: contextlib.ExitStack) -> list[Before]:
+    """Make the model, until `stack` ends, what the settings ask for; returns who is to be told each batch."""
+    if settings.packing:
+        stack.enter_context(head_in_loss(loaded.causal_lm))
+    if settings.checkpointing:
+        stack.enter_context(checkpointed(loaded))
+    return [stack.enter_context(noise_on_embeddings(loaded.model, settings))] if settings.neftune else []
 
 
 def _smaller(settings: TrainSettings) -> str:
@@ -168,7 +269,7 @@ def _collator(settings: TrainSettings, loaded: Loaded) -> Callable[[Sequence[Exa
     fill = pad if pad is not None else loaded.stops[0]
 
     def collate(samples: Sequence[Example | list[Example]]) -> Batch:
-        examples = flat(samples)
+        examples = flat(samples) or [NOTHING]
         batch = side_by_side(examples) if settings.packing else padded(examples, fill)
         return {**batch, EXAMPLES: examples}
 

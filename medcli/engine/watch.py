@@ -4,25 +4,40 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from transformers import TrainerCallback
 
+from medcli.core import world as worlds
 from medcli.core.errors import ModelError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.engine import device as devices
+from medcli.engine import ranks
+from medcli.engine.tracking import Tracker
+
+_GRACE = 1.0  # seconds in which a signal that comes twice, from the launcher and from Slurm, counts as one
 
 
 class Watch(TrainerCallback):
     """Carries figures to the report and `metrics.jsonl`, and turns Ctrl-C into a checkpoint."""
 
-    def __init__(self, run: RunFolder, report: Report, device: torch.device, tokens: Callable[[], int]) -> None:
-        """`tokens` tells how many tokens have been trained on since the process began."""
+    def __init__(
+        self,
+        run: RunFolder,
+        report: Report,
+        device: torch.device,
+        tokens: Callable[[], int],
+        trackers: Sequence[Tracker] = (),
+    ) -> None:
+        """`tokens` tells how many tokens all processes have trained on since they began."""
         self._run, self._report, self._device, self._tokens = run, report, device, tokens
-        self.interrupted = False
+        self._trackers = trackers
+        self._writes = worlds.current().is_first
+        self.asked: float | None = None  # when this process was told to stop
+        self.interrupted = False  # whether any process was, and all have agreed to
         self.figures: dict[str, float] = {}
         self._clock, self._counted = time.monotonic(), 0
 
@@ -32,6 +47,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self._report.advance(state.global_step)
+        self.interrupted = ranks.any_of(self.asked is not None)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
         return control
@@ -56,7 +72,10 @@ class Watch(TrainerCallback):
             figures["tokens_per_second"] = round((tokens - self._counted) / max(now - self._clock, 1e-9), 1)
             figures["memory_gib"] = round(devices.memory_gib(self._device), 3)
             self._clock, self._counted = now, tokens
-        self._run.log(state.global_step, figures)
+        if self._writes:
+            self._run.log(state.global_step, figures)
+        for tracker in self._trackers:
+            tracker.log(figures, state.global_step)
         self.figures |= figures
         self._report.measure(state.global_step, figures)
 
@@ -64,11 +83,13 @@ class Watch(TrainerCallback):
 @contextlib.contextmanager
 def interrupts(watch: Watch) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the run after its step with a checkpoint; the second one ends it at once."""
+    grace = _GRACE if worlds.current().size > 1 else 0.0
 
     def stop(number: int, frame: Any) -> None:
-        if watch.interrupted:
+        if watch.asked is None:
+            watch.asked = time.monotonic()
+        elif time.monotonic() - watch.asked > grace:
             raise KeyboardInterrupt
-        watch.interrupted = True
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
