@@ -1,4 +1,4 @@
-"""What a run's settings start from, below flags, environment and med.toml: a recipe, or another run."""
+"""What a run's settings start from, below flags, environment and med.toml: another run, or a recipe."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,8 @@ from medcli.core.errors import UsageError
 from medcli.core.recipes import listing, recipe_for
 from medcli.core.run_folder import RunFolder
 
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with --run (or the newest unfinished run) exactly.")]
+From = Annotated[Path | None, typer.Option("--from", help="Take the settings of another run's run.toml.")]
 Recipe = Annotated[
     str, typer.Option("--recipe", metavar="NAME", help=f"Take the settings of a published system: {listing()}.")
 ]

@@ -2,20 +2,17 @@
 
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from medcli.cli.app import INTERRUPTED
 from medcli.cli.grouped import Grouped
 from medcli.cli.options import Command, Json, Plan, settle, takes
-from medcli.cli.recipe import Recipe, settings_below
+from medcli.cli.recipe import From, Recipe, Resume, settings_below
 from medcli.core.model_ref import TINY
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
-
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with --run (or the newest unfinished run) exactly.")]
-From = Annotated[Path | None, typer.Option("--from", help="Take the settings of another run's run.toml.")]
 
 
 @app.callback(help="Fine-tune a model on a data set.")
@@ -58,6 +55,8 @@ def _preflight(prepared: Any) -> None:
     console.show_segments([(segment.text, segment.trained) for segment in prepared.sample])
     for label, value in prepared.facts:
         console.note(f"  {label:<22}{value:,}" if isinstance(value, int) else f"  {label:<22}{value}")
+    for warning in prepared.warnings:
+        console.note(f"! {warning}", style="yellow")
 
 
 def _show_plan(prepared: Any, as_json: bool) -> None:
@@ -65,11 +64,13 @@ def _show_plan(prepared: Any, as_json: bool) -> None:
 
     if as_json:
         settings = {name: {"value": value, "origin": origin} for name, value, origin in prepared.resolved.rows()}
-        console.show_json({"settings": settings, "plan": dict(prepared.facts)})
+        console.show_json({"settings": settings, "plan": dict(prepared.facts), "warnings": prepared.warnings})
         return
     console.show_table(("setting", "value", "from"), prepared.resolved.rows(), title="Settings")
     console.say("")
     console.show_table(("plan", ""), prepared.facts)
+    for warning in prepared.warnings:
+        console.say(f"! {warning}", style="yellow")
 
 
 def _close(run: Any, outcome: Any, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import Loading, TrainSettings
-from medcli.steps import run_card, train_samples
+from medcli.steps import run_card, train_samples, train_warnings
 from medcli.steps.train_data import Source, sources_of, training_records
 
 if TYPE_CHECKING:
@@ -51,6 +51,20 @@ class Prepared:
     sample: Sequence[Segment]
     steps: int
     precision: str
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a person should know before the first step."""
+        settings = self.resolved.values
+        sizes = train_warnings.Sizes(
+            samples=len(self.data),
+            valid=len(self.valid or ()),
+            steps=self.steps,
+            processes=settings.devices * settings.nodes,
+            gpus=train_warnings.gpus_for(self.loaded),
+            tuner={flag: value for flag, value, _ in self.resolved.rows()}.get("tuner", self.name),
+        )
+        return train_warnings.warnings_of(settings, sizes)
 
     @property
     def facts(self) -> list[tuple[str, Any]]:
@@ -108,6 +122,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     method = METHODS.get(name)
     settings = resolved.values
     sources = sources_of(settings, method.RECORD.__name__.lower(), report)
+    held_out = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
+    train_warnings.check_validation(settings, held_out)
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
@@ -136,8 +152,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     if settings.packing:
         agreement.check(loaded, first)
     held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
-    total = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
-    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", total, settings, report)
+    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", held_out, settings, report)
+    train_warnings.check_validation(settings, len(valid))
     loaded = method.prepare(loaded, settings)
     return Prepared(
         name=name,
@@ -194,6 +210,7 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
         "seconds": round(outcome.seconds, 1),
         "tokens": outcome.tokens,
         **{key: value for key, value in outcome.figures.items() if key.endswith("loss")},
+        **outcome.facts,
     }
     run.write_table(table)
     run_card.draw_losses(run)
