@@ -45,5 +45,5 @@ def _of_family(family: str, tokenizer: Any) -> Any:
     return GlmForCausalLM(GlmConfig(**SHAPE, **words, head_dim=8))
 
 
-def loaded(folder: Path, attention: str = "sdpa") -> Loaded:
+def loaded(folder: Path, attention: str | None = None) -> Loaded:
     return load(ModelRef(base=str(folder)), device=torch.device("cpu"), report=Silent(), attention=attention)

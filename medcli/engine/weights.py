@@ -10,53 +10,45 @@ from urllib.parse import urlsplit
 import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from medcli.core.errors import ModelError, ServiceError
+from medcli.engine import attention as by_document
+from medcli.engine import quantisation
 
 
 def base_weights(
     base: str,
     device: torch.device,
     dtype: torch.dtype | Literal["auto"] | None,
-    attention: str,
+    attention: str | None,
     *,
     quant: str = "none",
 ) -> tuple[Any, torch.dtype]:
     """The causal language model in `base`, a folder or a hub id, on `device`, and the precision it is stored in.
 
-    `quant` "4bit" or "8bit" packs the matrices by bitsandbytes. Raises ModelError or ServiceError.
+    `attention` names an implementation; None takes what suits the model. `quant` "4bit" or "8bit" packs the matrices by
+    bitsandbytes. Raises ModelError, DeviceError or ServiceError.
     """
+    quantisation.check(quant, device)
+    placed = {} if quant == "none" else quantisation.placement(quant, device)
     with problems_said(base):
         offline = is_offline(base)
         config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
         stored = config.dtype or torch.float32
-        placed: dict[str, Any] = {}
-        if quant != "none":
-            placed = {"quantization_config": _quantisation(quant), "device_map": {"": device}}
+        if dtype is None:
+            dtype = quantisation.dtype(device) if placed else own_dtype(config, device)
         model = AutoModelForCausalLM.from_pretrained(
             base,
             config=config,
-            dtype=dtype or own_dtype(config, device),
+            dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
             local_files_only=offline,
             trust_remote_code=False,
             **placed,
         )
-    return (model if placed else model.to(device)), stored
-
-
-def _quantisation(quant: str) -> BitsAndBytesConfig:
-    """nf4 with double quantisation, as QLoRA (Dettmers et al. 2023) found best; or LLM.int8()."""
-    if quant == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True)
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
-    )
+    return (quantisation.ready(model) if placed else model.to(device)), stored
 
 
 def own_dtype(config: Any, device: torch.device) -> torch.dtype:
@@ -82,6 +74,8 @@ def problems_said(base: str) -> Iterator[None]:
     except SafetensorError as error:
         raise ModelError(f"{base}: the weights are damaged: {error}", hint="fetch or copy them again") from error
     except (ValueError, KeyError) as error:
+        if error.args == (by_document.NAME,):  # the model chooses among attention classes of its own
+            raise ModelError(f"{base} has attention of its own", hint="train it with --no-packing") from error
         hint = "is the folder complete? A model that needs code of its own is not supported: med runs none"
         raise ModelError(f"{base}: {_first_line(error)}", hint=hint) from error
 

@@ -32,7 +32,7 @@ def encoded(
     if total:
         report.stage(f"encoding {split}", total=total, unit="samples")
     losses = Losses()
-    max_length = min(settings.max_length, context_of(loaded))
+    max_length = min(settings.max_length, loaded.context or settings.max_length)
     if kind is Document:
         documents = cast(Iterable[Document], records)
         found = encode_documents(documents, loaded.tokenizer, max_length=max_length, advance=report.advance)
@@ -43,11 +43,6 @@ def encoded(
         max_length=max_length, losses=losses, advance=report.advance,
     )  # fmt: skip
     return Examples(examples), losses
-
-
-def context_of(loaded: "Loaded") -> int:
-    """The tokens that the model reads at most."""
-    return int(loaded.model.config.get_text_config().max_position_embeddings)
 
 
 def check_learnable(losses: "Losses", kept: int) -> None:
