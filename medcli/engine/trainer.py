@@ -65,6 +65,8 @@ class _Trainer(Trainer):
     `before` are told the examples of each batch before the model sees it, `before_checkpoint` that one will be written.
     """
 
+    control: Any
+
     def __init__(
         self,
         *arguments: Any,
