@@ -127,11 +127,12 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
-    from medcli.engine import agreement, attention, device
+    from medcli.engine import agreement, attention, device, tracking
     from medcli.engine.load import load
     from medcli.engine.pack import flat
     from medcli.engine.train_arguments import precision_of, steps_of
 
+    tracking.check(settings.track)
     where = device.pick(settings.device)
     precision = precision_of(settings, where)
     device.seed_all(settings.seed)
