@@ -3,6 +3,7 @@
 import json
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,14 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class ModelRef:
     """A base model (a folder, a hub id or "med-tiny"), what runs trained on it in order, and a chat template's file.
 
-    `adapters` are folders: peft's adapters, or tensors that take the place of the base's.
+    `adapters` are folders: peft's adapters, or tensors that take the place of the base's. `code` is the sha256 of each
+    Python file of the base that the user let run; None = none is run.
     """
 
     base: str
     adapters: tuple[Path, ...] = ()
     template: Path | None = None
+    code: Mapping[str, str] | None = None
 
     @property
     def is_tiny(self) -> bool:
@@ -57,6 +60,13 @@ def resolve(ref: str) -> ModelRef:
     )
 
 
+def prefix_length(adapter: Path) -> int:
+    """How many virtual tokens the prefix in this folder has; 0 when it holds something else."""
+    config = adapter / ADAPTER_CONFIG
+    table = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    return int(table["num_virtual_tokens"]) if table.get("peft_type") == "PREFIX_TUNING" else 0
+
+
 def run_names() -> list[str]:
     """The names of this project's runs, sorted."""
     return sorted(path.parent.name for path in folder("runs").glob("*/run.toml"))
@@ -87,7 +97,7 @@ def _of_run(path: Path) -> ModelRef:
     table = tomllib.loads((path / "run.toml").read_text("utf-8"))
     template = path / "chat_template.jinja"
     if (path / "model" / "config.json").is_file():
-        return ModelRef(base=str(path / "model"), template=template)
+        return ModelRef(base=str(path / "model"), template=template, code=table["model"].get("code"))
     adapter = path / "adapter"
     if not any((adapter / config).is_file() for config in (ADAPTER_CONFIG, TENSORS_CONFIG)):
         method = table["run"]["method"]
@@ -96,4 +106,7 @@ def _of_run(path: Path) -> ModelRef:
             hint=f"finish it: med train {method} --run {path.name} --resume",
         )
     before = tuple(Path(name) for name in table["model"].get("adapters", []))
-    return ModelRef(base=table["model"]["base"], adapters=(*before, adapter), template=template)
+    parts = table["model"]
+    return ModelRef(
+        base=parts["base"], adapters=(*before, adapter), template=template, code=parts.get("code")
+    )

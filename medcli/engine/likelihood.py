@@ -22,7 +22,13 @@ def perplexity(
     """exp of the mean negative log-likelihood of the answers' tokens, their number, and the mean of each dialogue."""
     losses = Losses()
     examples = Examples(
-        encode_all(conversations, loaded.template, loaded.tokenizer, max_length=max_length, losses=losses)
+        encode_all(
+            conversations,
+            loaded.template,
+            loaded.tokenizer,
+            max_length=min(max_length, loaded.context or max_length),
+            losses=losses,
+        )
     )
     if losses.too_long or losses.untrained:
         report.note(

@@ -12,7 +12,8 @@ from medcli.core.chat_template import ChatTemplate
 class Loaded:
     """A model ready to speak or to learn.
 
-    `stops` are the ids that end an answer, `base` is where the weights came from, `stored` their precision there.
+    `stops` are the ids that end an answer, `base` is where the weights came from, `stored` their precision there,
+    `prefix` how many virtual tokens stand before every text.
     """
 
     model: Any
@@ -21,11 +22,20 @@ class Loaded:
     stops: tuple[int, ...]
     base: str
     stored: torch.dtype
+    prefix: int = 0
 
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
+
+    @property
+    def context(self) -> int | None:
+        """The tokens of text that the model reads at most; None when its config knows no limit, as with ALiBi."""
+        try:
+            return int(self.model.config.get_text_config().max_position_embeddings) - self.prefix
+        except AttributeError:
+            return None
 
     @property
     def causal_lm(self) -> Any:

@@ -1,11 +1,13 @@
 """Text from a local model: streamed for one person, batched for many questions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from medcli.core.batches import batches
 from medcli.core.chat_template import plain
 from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
@@ -15,6 +17,7 @@ from medcli.core.speaker import Sampling
 from medcli.engine import device as devices
 from medcli.engine.load import load
 from medcli.engine.loaded import Loaded
+from medcli.engine.virtual_tokens import opening, padding_parts
 
 BATCH = 32  # prompts answered together
 
@@ -43,20 +46,23 @@ class LocalSpeaker:
         """One answer per prompt, prompts of like length together."""
         encoded = [self._prompt(messages) for messages in prompts]
         order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        groups = [list(group) for _, group in groupby(order, lambda index: len(encoded[index]))]
         answers = [""] * len(encoded)
         torch.manual_seed(sampling.seed)
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            for index, text in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
-                answers[index] = text
-            advance(start + len(batch))
+        done = 0
+        for group in groups if padding_parts(self.loaded) else [order]:
+            for batch in batches(group, BATCH):
+                for index, text in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
+                    answers[index] = text
+                done += len(batch)
+                advance(done)
         return answers
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         text = plain(self.loaded.template.render(messages, ask=True))
         ids: list[int] = self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-        limit = self.loaded.model.config.max_position_embeddings
-        if len(ids) >= limit:
+        limit = self.loaded.context
+        if limit is not None and len(ids) >= limit:
             raise ModelError(
                 f"the conversation has {len(ids)} tokens, the model reads at most {limit}",
                 hint="shorten it (/clear in a chat), or take a model with a longer context",
@@ -69,9 +75,9 @@ class LocalSpeaker:
 
     @torch.inference_mode()
     def _tokens(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
-        model = self.loaded.model
+        model, cache = opening(self.loaded)
         chance = torch.Generator(model.device).manual_seed(sampling.seed)
-        ids, cache = torch.tensor([prompt], device=model.device), None
+        ids = torch.tensor([prompt], device=model.device)
         for _ in range(sampling.max_tokens):
             out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = out.past_key_values

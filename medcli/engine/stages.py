@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from medcli.core.errors import ModelError
-from medcli.core.model_ref import ADAPTER_CONFIG, TENSORS_CONFIG, TINY
+from medcli.core.model_ref import ADAPTER_CONFIG, TENSORS_CONFIG, TINY, prefix_length
 from medcli.engine.tensors import put_back
 
 
@@ -21,20 +21,15 @@ def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trai
             _check_tiny(stage, TENSORS_CONFIG, base)
             model = put_back(model, stage)
             continue
+        if prefix_length(stage) and (merge or trainable or not is_last):
+            raise ModelError(
+                f"{stage} is a prefix that the model reads, not a change of its weights: nothing can be stacked on it",
+                hint="go on training it with `med train ptuning --continue`, or start from the model before it",
+            )
         model = _with_adapter(model, stage, base, trainable=is_last and trainable)
         if merge or not is_last:
-            model = _merged(model, stage)
+            model = model.merge_and_unload()
     return model
-
-
-def _merged(model: Any, stage: Path) -> Any:
-    config = model.peft_config[model.active_adapter]
-    if config.is_prompt_learning:
-        raise ModelError(
-            f"{stage} is a prefix that the model reads, not a change of its weights: nothing can be stacked on it",
-            hint="go on training it with `med train ptuning --continue`, or start from the run before it",
-        )
-    return model.merge_and_unload()
 
 
 def _check_tiny(stage: Path, config: str, base: str) -> None:

@@ -54,6 +54,13 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
     ref = model_ref.resolve(model)
     if not ref.adapters:
         raise _nothing_to_merge(model)
+    if length := model_ref.prefix_length(ref.adapters[-1]):
+        raise ModelError(
+            f"{model} is a prefix of {length} virtual tokens, which the model reads before every text: "
+            "it is no change of the weights, and cannot be merged into them",
+            hint=f"use it as it is: med chat {model}; med eval {model} --dataset …\n"
+            "or train with lora, freeze or full, which end in a plain model folder",
+        )
     prompts = [*QUESTIONS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
 
     from medcli.engine import merge as engine
