@@ -6,7 +6,7 @@ import torch
 from transformers import AutoTokenizer
 
 from medcli.core.chat_template import ChatTemplate
-from medcli.core.model_ref import TINY, ModelRef
+from medcli.core.model_ref import TINY, ModelRef, prefix_length
 from medcli.core.report import Report
 from medcli.engine import stages, tiny
 from medcli.engine.loaded import Loaded
@@ -46,6 +46,7 @@ def load(
         stops=_stops(model, tokenizer, chosen),
         base=base,
         stored=stored,
+        prefix=prefix_length(ref.adapters[-1]) if ref.adapters else 0,
     )
 
 
