@@ -2,7 +2,11 @@
 
 A template is a jinja file as transformers use them. Ours (`templates/chat/<name>.jinja`) mark what the assistant wrote
 with `{% generation %}…{% endgeneration %}` and open with a comment of `key: value` lines: `stop` (words that end an
-answer), `models`, `origin`. A model's own template without marks is understood by rendering the dialogue turn by turn.
+answer; `eos_token` is the tokenizer's), `models`, `origin`, and `control` (words between " | " that open a turn and are
+no tokens of their own). A model's own template without marks is understood by following where the answers land.
+
+Templates that let a model think are asked not to (`enable_thinking=False`); an answer that holds its own
+`<think>…</think>` needs a template named for it, such as qwen3-thinking.
 """
 
 import json
@@ -11,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import jinja2
@@ -24,6 +29,7 @@ from medcli.core.record import Message, message_rows
 from medcli.core.resources import templates
 
 OPEN, CLOSE = "\ue000", "\ue001"  # private-use characters; `render` removes them from what users wrote
+THOUGHT = ("<think>", "</think>")  # an assistant's thoughts are its own to write, a user's are text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,7 @@ class ChatTemplate:
         """Whether the template says itself what the assistant wrote."""
         return re.search(r"{%-?\s*generation\b", self.text) is not None
 
-    @property
+    @cached_property
     def header(self) -> dict[str, str]:
         """The `key: value` lines of the opening comment."""
         comment = re.match(r"\s*{#-?(.*?)-?#}", self.text, re.DOTALL)
@@ -94,46 +100,88 @@ class ChatTemplate:
     @property
     def stops(self) -> list[str]:
         """Words after which an answer is over."""
-        return self.header.get("stop", "").split()
+        return [self.tokens.get(word, word) for word in self.header.get("stop", "").split()]
+
+    @cached_property
+    def _ends(self) -> re.Pattern[str]:
+        """Where an answer is over: the words from there to the eos_token, else the first one, blank space included."""
+        words = _any_of([re.escape(word) for word in (*self.reserved, *self.tokens.values()) if word]).pattern
+        eos = re.escape(self.tokens["eos_token"]) if self.tokens.get("eos_token") else "(?!)"
+        return re.compile(rf"(?:\s*(?:{words}))*?\s*{eos}|\s*(?:{words})")
 
     def render(self, messages: Sequence[Message], *, ask: bool = False) -> list[Segment]:
         """Segments of the whole dialogue; with `ask`, up to where the next answer begins.
 
         Raises ModelError when the template refuses the dialogue or does not tell what is to be learnt.
         """
-        clean = [Message(role=m.role, content=self._as_text(m.content)) for m in messages]
+        clean = [Message(role=m.role, content=self._as_text(m)) for m in messages]
         if self.marked:
             return _split_at_marks(self._marked(clean, ask))
-        return self._render_turn_by_turn(clean, ask)
+        return [Segment(text=self.text_of(clean, True), trained=False)] if ask else self._follow(clean)
 
-    def _render_turn_by_turn(self, messages: Sequence[Message], ask: bool) -> list[Segment]:
-        """What rendering adds for an assistant's turn, past the prompt for it, is what the assistant wrote."""
-        whole = self.text_of(messages, ask)
-        segments: list[Segment] = []
-        done = 0
-        for index, message in enumerate(messages):
-            if message.role != "assistant":
-                continue
-            before = self.text_of(messages[:index], True)
-            after = self.text_of(messages[: index + 1], False)
-            if not (whole.startswith(before) and whole.startswith(after) and after.startswith(before)):
-                raise ModelError(
-                    f"chat template '{self.name}' rewrites earlier turns, so what would be learnt is not certain",
-                    hint="choose one of ours with --template; `med train lora --help` lists them",
-                )
+    def _follow(self, messages: Sequence[Message]) -> list[Segment]:
+        """What a template without marks adds past the prompt for an answer, up to its stop word, is learnt."""
+        whole, places = self.text_of(messages, False), self._places(messages)
+        asked = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if len(places) != len(asked):
+            raise self._unclear("leaves answers out or says them twice")
+        ends = [self._end(whole, close) for _, close in places]
+        shortest = min(ends, key=len, default="")
+        over = shortest if all(end.startswith(shortest) for end in ends) else ends[-1]
+        segments, done = [], 0
+        for index, (opened, close), end in zip(asked, places, ends, strict=True):
+            prompt = self.text_of(messages[:index], True)
+            follows = bool(prompt) and whole.startswith(prompt) and len(prompt) <= opened
+            if not follows and index == len(messages) - 1:
+                raise self._unclear(f"asks with {prompt[-30:]!r}, and then writes down something else")
+            begins = len(prompt) if follows else opened
+            # An end unlike the last one's says that the dialogue goes on, which is not the model's to say.
+            stop = close + len(over) if end.startswith(over) else close
             segments += [
-                Segment(text=whole[done : len(before)], trained=False),
-                Segment(text=_trim_after_stop(whole[len(before) : len(after)]), trained=True),
+                Segment(text=whole[done:begins], trained=False),
+                Segment(text=whole[begins:stop], trained=True),
             ]
-            done = len(before) + len(segments[-1].text)
+            done = stop
         segments.append(Segment(text=whole[done:], trained=False))
         return [segment for segment in segments if segment.text]
 
-    def _as_text(self, content: str) -> str:
-        content = content.replace(OPEN, "").replace(CLOSE, "")
-        for word in self.reserved:
-            content = content.replace(word, f"{word[0]} {word[1:]}")
-        return content
+    def _places(self, messages: Sequence[Message]) -> list[tuple[int, int]]:
+        """Where each answer begins and ends in the rendered text."""
+        marked = self._marked([_bracketed(m) if m.role == "assistant" else m for m in messages], False)
+        parts = re.split(f"([{OPEN}{CLOSE}])", marked)
+        if "".join(parts[::2]) != self.text_of(messages, False) or parts[1::2] != [OPEN, CLOSE] * (len(parts) // 4):
+            raise self._unclear("rewrites answers")
+        offsets = list(accumulate(map(len, parts[::2])))
+        return list(zip(offsets[:-1:2], offsets[1::2], strict=False))
+
+    def _end(self, whole: str, close: int) -> str:
+        """The stop word that follows an answer, with the blank space before it."""
+        word = self._ends.match(whole, close)
+        if not word:
+            raise self._unclear(f"ends an answer with {whole[close:][:20]!r}, which is no word the model can stop at")
+        return word[0]
+
+    def _unclear(self, problem: str) -> ModelError:
+        return ModelError(
+            f"chat template '{self.name}' {problem}, so what would be learnt is not certain",
+            hint="choose one of ours with --template; `med train lora --help` lists them",
+        )
+
+    def _as_text(self, message: Message) -> str:
+        control = self._control_of_answers if message.role == "assistant" else self._control
+        content = message.content.replace(OPEN, "").replace(CLOSE, "")
+        return control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
+
+    @cached_property
+    def _control(self) -> re.Pattern[str]:
+        # A name with a colon is a role's only at the beginning of a line: elsewhere it is how people write.
+        words = [word for word in self.header.get("control", "").split(" | ") if word]
+        named = [("^" if word.endswith((":", "：")) else "") + re.escape(word) for word in words]
+        return _any_of([*named, *map(re.escape, self.reserved)])
+
+    @cached_property
+    def _control_of_answers(self) -> re.Pattern[str]:
+        return _any_of([re.escape(word) for word in self.reserved if word not in THOUGHT])
 
     def text_of(self, messages: Sequence[Message], ask: bool) -> str:
         """The rendered text, contents as they are; raises ModelError when the template refuses the dialogue."""
@@ -144,7 +192,11 @@ class ChatTemplate:
             return ""
         try:
             return self._compiled.render(
-                messages=message_rows(messages), add_generation_prompt=ask, tools=None, **self.tokens
+                messages=message_rows(messages),
+                add_generation_prompt=ask,
+                enable_thinking=False,
+                tools=None,
+                **self.tokens,
             )
         except jinja2.TemplateError as error:
             raise ModelError(f"chat template '{self.name}': {error}") from error
@@ -172,10 +224,18 @@ def _split_at_marks(text: str) -> list[Segment]:
     return [Segment(text=part, trained=index % 2 == 1) for index, part in enumerate(parts) if part]
 
 
-def _trim_after_stop(text: str) -> str:
-    """Templates such as ChatML end a turn with a line break past the stop word; no model says it."""
-    said = text.rstrip("\n")
-    return said if said.endswith(">") else text
+def _bracketed(message: Message) -> Message:
+    """The marks stand within the blank space at both ends, which a template may cut off."""
+    core = message.content.strip()
+    start = message.content.find(core)
+    end = start + len(core)
+    content = f"{message.content[:start]}{OPEN}{core}{CLOSE}{message.content[end:]}"
+    return Message(role=message.role, content=content)
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
+    """The longest that fits; nothing when there is none."""
+    return re.compile("|".join(sorted(patterns, key=len, reverse=True)) or r"(?!)", re.MULTILINE)
 
 
 def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None) -> str:

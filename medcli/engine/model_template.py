@@ -9,6 +9,21 @@ from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Message
 
+# Blank space around a text shows which templates cut it off.
+_PROBES = (
+    (
+        Message(role="user", content="\n 甲 "),
+        Message(role="assistant", content=" 乙\n"),
+        Message(role="user", content=" 丙\n"),
+        Message(role="assistant", content=" 丁\n"),
+    ),
+    (
+        Message(role="system", content="\n 戊 "),
+        Message(role="user", content="\n 甲 "),
+        Message(role="assistant", content=" 乙\n"),
+    ),
+)
+
 
 def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
     """The template asked for, else the run's, else the model's own; ModelError when there is none that fits."""
@@ -39,31 +54,35 @@ def _compiled(name: str, text: str, tokenizer: Any) -> ChatTemplate:
 
 def _marked_twin(tokenizer: Any) -> str:
     """One of our templates that renders as the model's own does: it says exactly what the assistant wrote."""
-    probes = [
-        [
-            Message(role="user", content="甲"),
-            Message(role="assistant", content="乙"),
-            Message(role="user", content="丙"),
-        ],
-        [
-            Message(role="system", content="丁"),
-            Message(role="user", content="甲"),
-            Message(role="assistant", content="乙"),
-        ],
-    ]
     own = _compiled("own", tokenizer.chat_template, tokenizer)
     for name in chat_template.shipped_names():
         ours = _compiled(name, chat_template.shipped_text(name), tokenizer)
-        if all(_same(own, ours, probe, ask) for probe in probes for ask in (False, True)):
+        alike = [_alike(own, ours, probe) for probe in _PROBES]
+        if any(alike) and False not in alike:
             return ours.text
     return ""
 
 
-def _same(own: ChatTemplate, ours: ChatTemplate, messages: Sequence[Message], ask: bool) -> bool:
+def _alike(own: ChatTemplate, ours: ChatTemplate, messages: Sequence[Message]) -> bool | None:
+    """Whether both say the dialogue and ask for its last answer alike; None when the model's own refuses it."""
     try:
-        return own.text_of(messages, ask) == ours.text_of(messages, ask)
-    except ModelError:  # a template may refuse a system message; then the two are not the same
+        said, asked = own.text_of(messages, False), own.text_of(messages[:-1], True)
+    except ModelError:
+        return None
+    try:
+        written = ours.text_of(messages, False)
+        # Some end an answer only by what opens the next turn; ours write that word down after the last answer too.
+        ended = any(written == said + stop for stop in ours.stops)
+        return (written == said or ended) and _same_prompt(asked, ours.text_of(messages[:-1], True))
+    except ModelError:
         return False
+
+
+def _same_prompt(own: str, ours: str) -> bool:
+    """Alike but for blank space at the end, or but for a thought the own one begins, and ours closes or leaves out."""
+    own, ours = own.rstrip(), ours.rstrip()
+    opened = own.removesuffix("<think>")
+    return own == ours or (opened != own and ours in (opened.rstrip(), f"{own}\n\n</think>"))
 
 
 def _check_fit(template: ChatTemplate, tokenizer: Any, ref: ModelRef) -> None:
