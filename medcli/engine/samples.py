@@ -117,7 +117,7 @@ def _speaking(loaded: Loaded, settings: TrainSettings) -> Iterator[None]:
     devices = [loaded.device] if loaded.device.type == "cuda" else []
     model.eval()
     if settings.packing:
-        causal_lm.set_attn_implementation("sdpa")
+        causal_lm.set_attn_implementation("sdpa" if causal_lm._supports_sdpa else "eager")
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=devices), head_itself(causal_lm):
             yield
