@@ -43,6 +43,10 @@ def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of:
     if not settings.model:
         console.note(f"no MODEL is named: talking with {TINY}")
     ref = resolve(settings.model or TINY)
+    if settings.trust_remote_code:
+        from medcli.engine.remote_code import consent
+
+        ref = consent(ref)
     speaker = speaker_of(ref, settings.device)
     console.note(TINY_DISCLAIMER if ref.is_tiny else DISCLAIMER)
     fresh = partial(Dialogue, speaker, sampling, settings.system)

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from medcli.core.chat_template import ChatTemplate
 from medcli.core.model_ref import TINY, ModelRef, prefix_length
 from medcli.core.report import Report
-from medcli.engine import stages, tiny
+from medcli.engine import remote_code, stages, tiny
 from medcli.engine.loaded import Loaded
 from medcli.engine.model_template import template_of
 from medcli.engine.weights import base_weights, is_offline, problems_said
@@ -21,29 +21,33 @@ def load(
     report: Report,
     dtype: torch.dtype | None = None,
     template: str = "",
-    attention: str = "sdpa",
+    attention: str | None = None,
     merge: bool = False,
     trainable: bool = False,
     quant: str = "none",
 ) -> Loaded:
     """Load `ref` with what its stages trained, the last one merged too when `merge`.
 
-    With `trainable` the last adapter stays an adapter and goes on learning. `quant` keeps the base in "4bit" or "8bit".
+    With `trainable` the last adapter stays an adapter and goes on learning. `quant` keeps the base in "4bit" or "8bit";
+    `attention` names an implementation, None takes what suits the model.
     Weights must be safetensors, and no code of the model's folder is run unless `ref` brings the user's consent.
 
     Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
     """
     tokenizer, chosen = load_tokenizer(ref, report, template)
-    base = _base_of(ref, report)
+    base, trusted = opened(ref, report)
     report.stage(f"loading {ref.base}")
-    model, stored = base_weights(base, device, dtype, attention, quant=quant)
+    with remote_code.said(base, trusted):
+        model, stored = base_weights(base, device, dtype, attention, quant=quant, trusted=trusted)
+        if trusted:
+            remote_code.try_out(model)
     model = stages.lay_over(model, ref.adapters, base, merge=merge, trainable=trainable)
     model.eval()
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         template=chosen,
-        stops=_stops(model, tokenizer, chosen),
+        stops=stops_of(model, tokenizer, chosen),
         base=base,
         stored=stored,
         prefix=prefix_length(ref.adapters[-1]) if ref.adapters else 0,
@@ -58,23 +62,35 @@ def load_tokenizer(ref: ModelRef, report: Report, template: str = "") -> tuple[A
 
 def plain_tokenizer(ref: ModelRef, report: Report) -> Any:
     """The tokenizer of `ref`, whether or not it has a chat template."""
-    base = _base_of(ref, report)
-    with problems_said(base):
-        where = str(ref.adapters[-1]) if _has_tokenizer(ref) else base
-        return AutoTokenizer.from_pretrained(where, trust_remote_code=False, local_files_only=is_offline(where))
+    base, trusted = opened(ref, report)
+    with problems_said(base), remote_code.said(base, trusted):
+        where = base if trusted or not _has_tokenizer(ref) else str(ref.adapters[-1])
+        return AutoTokenizer.from_pretrained(where, trust_remote_code=trusted, local_files_only=is_offline(where))
 
 
 def plain_model(ref: ModelRef, report: Report) -> Any:
     """The base model of `ref` on the CPU, in the precision it is stored in, whether or not it has a chat template."""
     report.stage(f"loading {ref.base}")
-    return base_weights(_base_of(ref, report), torch.device("cpu"), "auto", "sdpa")[0]
+    base, trusted = opened(ref, report)
+    with remote_code.said(base, trusted):
+        return base_weights(base, torch.device("cpu"), "auto", None, trusted=trusted)[0]
 
 
-def _base_of(ref: ModelRef, report: Report) -> str:
-    return str(tiny.ensure(report)) if ref.base == TINY else ref.base
+def opened(ref: ModelRef, report: Report) -> tuple[str, bool]:
+    """The folder or hub id of the base model, made when it is med-tiny, and whether Python files there are run.
+
+    Raises ModelError when it needs code that the user has not agreed to.
+    """
+    return (str(tiny.ensure(report)), False) if ref.base == TINY else remote_code.opened(ref)
 
 
-def _stops(model: Any, tokenizer: Any, template: ChatTemplate) -> tuple[int, ...]:
+def base_of(ref: ModelRef, report: Report) -> str:
+    """The folder or hub id of the base model; med-tiny is made when it is not there."""
+    return opened(ref, report)[0]
+
+
+def stops_of(model: Any, tokenizer: Any, template: ChatTemplate) -> tuple[int, ...]:
+    """The ids that end an answer: the template's, the model's and the tokenizer's."""
     ends = [tokenizer.convert_tokens_to_ids(stop) for stop in template.stops]
     own = model.generation_config.eos_token_id
     ends += own if isinstance(own, list) else [own]

@@ -37,7 +37,7 @@ def merge(ref: ModelRef, target: Path, prompts: Sequence[str], device: str, repo
     for dtype in dict.fromkeys((loaded.stored, torch.float32)):
         _write(model, loaded, target, dtype)
         report.stage("answers of the merged model", total=len(prompts), unit="prompts")
-        again = load(ModelRef(base=str(target)), device=where, report=report, dtype=torch.float32)
+        again = load(ModelRef(base=str(target), code=ref.code), device=where, report=report, dtype=torch.float32)
         answers = _answers(again, prompts, report)
         if answers == expected:
             return {"dtype": str(dtype).removeprefix("torch."), "prompts": list(prompts), "answers": answers}

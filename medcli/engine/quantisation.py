@@ -47,7 +47,7 @@ def ready(model: Any) -> Any:
     In evaluation on a CPU bitsandbytes packs nf4 anew for a kernel that has no backward and only fits widths of 64; one
     validation, and no gradient would pass any more. Norms are kept from float16, whose sums overflow.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):

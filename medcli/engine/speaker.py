@@ -78,8 +78,9 @@ class LocalSpeaker:
         model, cache = opening(self.loaded)
         chance = torch.Generator(model.device).manual_seed(sampling.seed)
         ids = torch.tensor([prompt], device=model.device)
+        last = {"logits_to_keep": 1} if model._supports_logits_to_keep() else {}
         for _ in range(sampling.max_tokens):
-            out = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            out = model(input_ids=ids, past_key_values=cache, use_cache=True, **last)
             cache = out.past_key_values
             token = choose(out.logits[0, -1].float(), sampling, chance)
             if token in self.loaded.stops:

@@ -24,17 +24,18 @@ def base_weights(
     attention: str | None,
     *,
     quant: str = "none",
+    trusted: bool = False,
 ) -> tuple[Any, torch.dtype]:
     """The causal language model in `base`, a folder or a hub id, on `device`, and the precision it is stored in.
 
     `attention` names an implementation; None takes what suits the model. `quant` "4bit" or "8bit" packs the matrices by
-    bitsandbytes. Raises ModelError, DeviceError or ServiceError.
+    bitsandbytes; Python files in `base` are run only when `trusted`. Raises ModelError, DeviceError or ServiceError.
     """
     quantisation.check(quant, device)
     placed = {} if quant == "none" else quantisation.placement(quant, device)
     with problems_said(base):
         offline = is_offline(base)
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trusted, local_files_only=offline)
         stored = config.dtype or torch.float32
         if dtype is None:
             dtype = quantisation.dtype(device) if placed else own_dtype(config, device)
@@ -45,7 +46,7 @@ def base_weights(
             attn_implementation=attention,
             use_safetensors=True,
             local_files_only=offline,
-            trust_remote_code=False,
+            trust_remote_code=trusted,
             **placed,
         )
     return (quantisation.ready(model) if placed else model.to(device)), stored

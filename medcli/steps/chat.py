@@ -29,6 +29,7 @@ class Flags:
     max_tokens: int = setting(512, help="The longest answer, in tokens.", minimum=1)
     seed: int = setting(42, help="The same seed gives the same answer.", minimum=0)
     device: str = setting("auto", help="auto, cpu, cuda, cuda:1, mps, …")
+    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ class Settings:
     seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
     system: str | None = setting(None, help="A system message in place of the conversations' own.")
     device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
+    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +163,11 @@ def _load(model: str, task: Task, settings: Settings, report: Report) -> tuple[S
     """The model as a speaker, and how likely it finds the wanted answers."""
     reference = model_ref.resolve(model)
 
+    from medcli.engine import remote_code
     from medcli.engine.likelihood import perplexity
     from medcli.engine.speaker import open_speaker
 
+    reference = remote_code.consent(reference) if settings.trust_remote_code else reference
     speaker = open_speaker(reference, device=settings.device, report=report)
     value, tokens, nll = perplexity(speaker.loaded, task.conversations, report)
     return speaker, perplexity_score(value, tokens, nll, settings.seed)

@@ -25,6 +25,7 @@ class Settings:
 
     output: str = setting("", help="Folder of the merged model; runs/NAME/merged when not given.")
     device: str = setting("auto", help="auto, cpu, cuda, cuda:1, …")
+    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,9 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
     prompts = [*QUESTIONS, *islice(_questions(run_folder.named(model)), FROM_DATA)]
 
     from medcli.engine import merge as engine
+    from medcli.engine import remote_code
 
+    ref = remote_code.consent(ref) if settings.trust_remote_code else ref
     with folder_aside(target) as aside:
         proof = engine.merge(ref, aside, prompts, settings.device, report)
         _mark(aside, ref, proof)

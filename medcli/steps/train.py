@@ -21,7 +21,7 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import Loading, TrainSettings
-from medcli.steps import run_card, train_samples, train_warnings
+from medcli.steps import encoded_cache, launch, run_card, train_samples, train_warnings
 from medcli.steps.train_data import Source, sources_of, training_records
 
 if TYPE_CHECKING:
@@ -121,27 +121,33 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     """
     method = METHODS.get(name)
     settings = resolved.values
+    encoded_cache.wait_for_first()
     sources = sources_of(settings, method.RECORD.__name__.lower(), report)
     held_out = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
     train_warnings.check_validation(settings, held_out)
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
-    from medcli.engine import agreement, attention, device, tracking
+    from medcli.engine import agreement, attention, device, remote_code, tracking
     from medcli.engine.load import load
     from medcli.engine.pack import flat
     from medcli.engine.train_arguments import precision_of, steps_of
 
+    ref = remote_code.consent(ref) if settings.trust_remote_code else ref
     tracking.check(settings.track)
-    where = device.pick(settings.device)
+    where = device.own(settings.device)
+    if settings.strategy != "ddp" and where.type == "cpu":
+        launch.refuse_on_cpu(settings.strategy)
     precision = precision_of(settings, where)
     device.seed_all(settings.seed)
     how = method.loading(settings)
     _check_stages(ref, settings, how)
     loaded = load(
         ref, device=where, report=report, template=settings.template, merge=not how.trainable,
-        trainable=how.trainable and not how.prefix, quant=how.quant, attention=attention.NAME if settings.packing else None,
+        trainable=how.trainable and not how.prefix, quant=how.quant,
+        attention=attention.NAME if settings.packing else None,
     )  # fmt: skip
+    encoded_cache.tell_loaded()
     loaded = replace(loaded, prefix=how.prefix)
     total = sum(source.count for source in sources)
     records = training_records(sources, settings)
@@ -197,14 +203,14 @@ def _check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading
 
 def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     """Train in `run`, which must be held; resumes from its last checkpoint when it has one."""
+    if not launch.is_first():
+        return _trained(prepared, run, report)
     table = _table(prepared)
     table["origins"] = _first_origins(table["origins"], run)
     _check_same_data(run, prepared.sources)
     run.write_table(table)
     run.template_file.write_text(prepared.loaded.template.text, "utf-8")
-    outcome: Outcome = prepared.method.train(
-        prepared.loaded, prepared.data, prepared.valid, prepared.resolved.values, run, report
-    )
+    outcome = _trained(prepared, run, report)
     table["run"]["status"] = "interrupted" if outcome.interrupted else "finished"
     table["result"] = {
         "steps": outcome.steps,
@@ -217,6 +223,13 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
     run_card.draw_losses(run)
     if not outcome.interrupted:
         run_card.write(run, [source.dataset for source in prepared.sources])
+    return outcome
+
+
+def _trained(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
+    outcome: Outcome = prepared.method.train(
+        prepared.loaded, prepared.data, prepared.valid, prepared.resolved.values, run, report
+    )
     return outcome
 
 
@@ -272,6 +285,7 @@ def _table(prepared: Prepared) -> dict[str, Any]:
             "base": str(Path(base).resolve()) if Path(base).is_dir() else base,
             "adapters": [str(adapter.resolve()) for adapter in prepared.ref.adapters],
             "template": prepared.loaded.template.name,
+            "code": prepared.ref.code,
         },
         "data": data,
         "plan": {"samples": len(prepared.data), "tokens": prepared.data.tokens, "steps": prepared.steps,
