@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from medcli.core import world as worlds
 from medcli.core.atomic import full_disk_said
@@ -118,8 +120,13 @@ class _Trainer(Trainer):
         return made
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
-        save_encoder(self._loaded, Path(output_dir or self.args.output_dir))
+        folder = Path(output_dir or self.args.output_dir)
+        if state_dict is None and (learning := _learning_of_frozen(self.model)):
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(learning, folder / SAFE_WEIGHTS_NAME)
+        else:
+            super()._save(output_dir, state_dict)
+        save_encoder(self._loaded, folder)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if not load_encoder(self._loaded, Path(resume_from_checkpoint)):
@@ -169,6 +176,16 @@ class _Trainer(Trainer):
         for old in steps[: -self._keep]:
             if old.name != f"checkpoint-{best}":
                 shutil.rmtree(old)
+
+
+def _learning_of_frozen(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The tensors that learn when others do not: all that a checkpoint needs. None for peft, which sees to it itself.
+
+    There is no config.json beside them, so that nobody takes the folder for a whole model.
+    """
+    weights = dict(model.named_parameters())
+    learning = {name: weight.detach() for name, weight in weights.items() if weight.requires_grad}
+    return learning if isinstance(model, PreTrainedModel) and len(learning) < len(weights) else {}
 
 
 def _put_in_place(aside: Path, home: Path) -> None:

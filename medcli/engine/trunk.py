@@ -25,7 +25,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from medcli.core import cache
+from medcli.core import cache, world
 from medcli.core.atomic import storage_error, writing
 from medcli.core.errors import StorageError
 from medcli.core.report import Report
@@ -92,9 +92,7 @@ def _no_use(lowest: int, data: Samples, settings: FreezeSettings) -> str:
         return "each sample is seen once"
     if settings.neftune:
         return "NEFTune's noise is another in every epoch"
-    if settings.devices * settings.nodes > 1 or (
-        torch.distributed.is_available() and torch.distributed.is_initialized()
-    ):
+    if max(world.current().size, settings.devices * settings.nodes) > 1:
         return "several processes train"
     return ""
 
@@ -321,7 +319,8 @@ class Memory:
 
     def tell(self, examples: Sequence[Example], training: bool) -> None:
         """To be called before each forward of a batch."""
-        if not training:  # a validation's examples bear the numbers of another set
+        if not training or min(example.number for example in examples) < 0:
+            # A validation's examples bear the numbers of another set; what only fills a batch up has none.
             self._trunk.next()
         elif self._rows.has(examples):
             self._trunk.next(give=partial(self._rows.read, examples))
@@ -366,7 +365,8 @@ def _key(loaded: Loaded, above: Sequence[nn.Module], data: Samples, settings: Fr
     facts = {
         "model": [type(model).__name__, config],
         "layers above": len(above),
-        "data": ["" if isinstance(data, Examples) else data.starts, settings.mix, settings.batch, settings.seed],
+        "data": ["" if isinstance(data, Examples) else data.starts, settings.mix, settings.seed],
+        "batch": [settings.batch, settings.accumulate],
         "computed": [settings.packing, precision_of(settings, loaded.device), loaded.device.type, str(trial.dtype)],
         "versions": [version(name) for name in ("medcli", "torch", "transformers")],
     }
