@@ -17,11 +17,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from rich.table import Table
 from rich.text import Text
 
+from medcli.cli import curve
 from medcli.core.report import Report, Silent
 
 _quiet = False
 _WORTH_SAYING = 2.0  # seconds
 _WIDEST_BARS = 100  # columns
+_CURVE_STYLES = ("blue", "red", "green", "magenta", "cyan", "yellow")
 # What a training line shows, in order: key in metrics.jsonl -> how it is printed.
 _FIGURES = {
     "loss": "loss {:.4f}",
@@ -108,6 +110,23 @@ def show_bars(title: str, rows: Sequence[tuple[str, int]]) -> None:
         whole, eighths = divmod(-(-count * room * 8 // largest), 8)  # rounded up: one record is still to be seen
         bar = "█" * whole + " ▏▎▍▌▋▊▉"[eighths].strip()
         say(f"  {' ' * (labels - cell_len(label))}{label} {_cell(count):>{counts}} {bar}".rstrip())
+
+
+def show_curves(title: str, curves: Sequence[tuple[str, curve.Points]]) -> None:
+    """Draw curves by their labels over the steps, each with a symbol and, on a terminal, a colour of its own."""
+    if not curves:
+        say(f"{title}: nothing is measured yet")
+        return
+    say(title, style="bold")
+    styles = {symbol: _CURVE_STYLES[index % len(_CURVE_STYLES)] for index, symbol in enumerate(curve.SYMBOLS)}
+    for row in curve.rows_of([points for _, points in curves], min(Console().width, _WIDEST_BARS)):
+        text = Text(row)
+        for symbol, style in styles.items():
+            text.highlight_words([symbol], style)
+        _out().print(text)
+    for index, (label, _) in enumerate(curves):
+        symbol = curve.SYMBOLS[index % len(curve.SYMBOLS)]
+        _out().print(Text.assemble("  ", (symbol, styles[symbol]), f" {label}"))
 
 
 def show_segments(pieces: Sequence[tuple[str, bool]], *, result: bool = False) -> None:

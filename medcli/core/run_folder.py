@@ -115,6 +115,18 @@ class RunFolder:
         finally:
             lock.release()
 
+    def is_held(self) -> bool:
+        """Whether a process is working on this run now."""
+        if not (self.path / ".lock").is_file():
+            return False
+        lock = filelock.FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return True
+        lock.release()
+        return False
+
 
 def named(name: str) -> RunFolder:
     """The run of that name in this project, or the run folder of that path."""

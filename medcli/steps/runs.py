@@ -1,0 +1,211 @@
+"""The runs of a project: what each is, how they differ, and how one is removed without harm to another."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medcli.core.atomic import storage_error
+from medcli.core.errors import UnknownNameError, UsageError
+from medcli.core.model_ref import run_names
+from medcli.core.run_folder import RunFolder, named
+from medcli.core.settings import folder
+from medcli.steps import run_card
+
+_OWN = "run"  # the setting that names the run, and so differs always
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A run in one line.
+
+    `status` is running, interrupted, finished, or stopped: a run that was killed. `steps` are done, of `planned`;
+    `loss` is the last one of training, `valid_loss` the lowest one of the validations, both in nat per token.
+    """
+
+    name: str
+    method: str
+    base: str
+    data: tuple[str, ...]
+    status: str
+    steps: int
+    planned: int
+    loss: float | None
+    valid_loss: float | None
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """Losses by step."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Settings that differ, and results, as rows of (name, a value for each run); None where a run has no such.
+
+    `curves` are those of the training losses.
+    """
+
+    names: tuple[str, ...]
+    settings: tuple[tuple[Any, ...], ...]
+    results: tuple[tuple[Any, ...], ...]
+    curves: tuple[Curve, ...]
+
+
+def summaries() -> list[Summary]:
+    """All runs of this project, the oldest first."""
+    return sorted((summary(named(name)) for name in run_names()), key=lambda found: (found.started, found.name))
+
+
+def known(name: str) -> RunFolder:
+    """The run of that name or path; raises UnknownNameError."""
+    run = named(name)
+    if not run.exists:
+        raise UnknownNameError("run", name, run_names(), hint="" if run_names() else "there is no run here yet")
+    return run
+
+
+def summary(run: RunFolder) -> Summary:
+    """A run in one line; a run that says it is running while no process holds it was killed."""
+    table, rows = run.table(), run.metrics()
+    losses = [row["loss"] for row in rows if "loss" in row]
+    judged = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    status = table["run"]["status"]
+    return Summary(
+        name=run.name,
+        method=table["run"]["method"],
+        base=_base(table["model"]),
+        data=tuple(table["data"]),
+        status="stopped" if status == "running" and not run.is_held() else status,
+        steps=table.get("result", {}).get("steps") or max((int(row["step"]) for row in rows), default=0),
+        planned=table.get("plan", {}).get("steps", 0),
+        loss=losses[-1] if losses else None,
+        valid_loss=min(judged, default=None),
+        started=table["run"]["started"],
+    )
+
+
+def settings_of(run: RunFolder) -> list[tuple[str, Any, str]]:
+    """(name, value, origin) of each setting the run was made with."""
+    table = run.table()
+    return [(name, _plain(value), table["origins"].get(name, "")) for name, value in table["settings"].items()]
+
+
+def data_of(run: RunFolder) -> list[tuple[str, int, str, str]]:
+    """(name, records taken, hash of the training split, folder) of each set the run learnt from."""
+    table = run.table()["data"]
+    return [(name, row["records"], row["sha256"][:12], row.get("path", "")) for name, row in table.items()]
+
+
+def results_of(run: RunFolder) -> dict[str, Any]:
+    """What came of a run: its summary without what it was made from, time, tokens, and room on the disk."""
+    found, result = summary(run), run.table().get("result", {})
+    return {
+        "status": found.status,
+        "steps": found.steps,
+        "loss": found.loss,
+        "best valid loss": found.valid_loss,
+        "seconds": result.get("seconds"),
+        "tokens": result.get("tokens"),
+        "disk MiB": round(bytes_of(run.path) / 2**20, 1),
+    }
+
+
+def curves_of(run: RunFolder, label: str = "") -> list[Curve]:
+    """The losses of training and of validation, as far as there are any; `label` names the run among others."""
+    kinds = {"loss": label or "training", "eval_loss": f"{label}, validation" if label else "validation"}
+    rows = run.metrics()
+    curves = [
+        Curve(label=said, points=tuple((row["step"], row[kind]) for row in rows if kind in row))
+        for kind, said in kinds.items()
+    ]
+    return [curve for curve in curves if curve.points]
+
+
+def compare(runs: Sequence[RunFolder]) -> Comparison:
+    """What is not alike in `runs`; raises UsageError for fewer than two."""
+    if len({run.path.resolve() for run in runs}) < 2:
+        raise UsageError("there is nothing to compare", hint="name two runs or more: med runs compare A B")
+    settings = [{name: value for name, value, _ in settings_of(run) if name != _OWN} for run in runs]
+    data = [{f"data {name}": f"{count:,} records {sha}" for name, count, sha, _ in data_of(run)} for run in runs]
+    methods = [{"method": run.table()["run"]["method"]} for run in runs]
+    columns = [one | two | three for one, two, three in zip(methods, settings, data, strict=True)]
+    rows = [row for row in _side_by_side(columns) if any(value != row[1] for value in row[2:])]
+    return Comparison(
+        names=tuple(run.name for run in runs),
+        settings=tuple(rows),
+        results=tuple(_side_by_side([results_of(run) for run in runs])),
+        curves=tuple(curve for run in runs for curve in curves_of(run, run.name)[:1]),
+    )
+
+
+def draw(runs: Sequence[RunFolder], path: Path | None) -> Path:
+    """Draw the losses of `runs` into `path`, or `compare.png` beside the runs, and return where that is."""
+    path = path or folder("runs") / "compare.png"
+    run_card.draw_together(runs, path)
+    return path
+
+
+def removable(names: Sequence[str]) -> list[RunFolder]:
+    """The runs of these names, when each may go.
+
+    Raises UsageError for one that is a link or lies outside of this project's runs, that a process is working on, or
+    that another run, which is to stay, was trained on top of.
+    """
+    runs = list({run.path.resolve(): run for run in map(known, names)}.values())
+    home = folder("runs").resolve()
+    going = {run.path.resolve() for run in runs}
+    staying = [run for name in run_names() if (run := named(name)).path.resolve() not in going]
+    for run in runs:
+        if run.path.is_symlink() or run.path.resolve().parent != home:
+            raise UsageError(f"{run.path} is a link, or no run of {home}", hint="delete such a folder by hand")
+        if run.is_held():
+            raise UsageError(f"a process is working on the run {run.name}", hint="wait for it, or stop it with Ctrl-C")
+        if users := [other.name for other in staying if _builds_on(other, run)]:
+            raise UsageError(
+                f"the run {run.name} is what {', '.join(users)} was trained on top of, and could not be loaded without",
+                hint=f"remove these too: med runs rm {' '.join([run.name, *users])}",
+            )
+    return runs
+
+
+def remove(run: RunFolder) -> int:
+    """Delete the run's folder and return the bytes that are free now; links in it go, what they point to stays."""
+    freed = bytes_of(run.path)
+    try:
+        shutil.rmtree(run.path)
+    except OSError as error:
+        raise storage_error(error, run.path) from error
+    return freed
+
+
+def bytes_of(path: Path) -> int:
+    """The bytes of all files below `path`; links are not followed."""
+    return sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir() or file.is_symlink())
+
+
+def _builds_on(other: RunFolder, run: RunFolder) -> bool:
+    model = other.table()["model"]
+    parts = [model["base"], *model.get("adapters", [])]
+    return any(Path(part).resolve().is_relative_to(run.path.resolve()) for part in parts)
+
+
+def _base(model: Mapping[str, Any]) -> str:
+    """A folder by its own name, with the runs whose adapters lie over it: "qwen + first"."""
+    base = Path(model["base"])
+    names = [base.name if base.is_absolute() else model["base"]]
+    return " + ".join([*names, *(Path(adapter).parent.name for adapter in model.get("adapters", []))])
+
+
+def _side_by_side(columns: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    names = dict.fromkeys(name for column in columns for name in column)
+    return [(name, *(column.get(name) for column in columns)) for name in names]
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
