@@ -39,12 +39,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         console.be_quiet()
     try:
+        if given[:1] == ["train"]:
+            from medcli.cli import processes
+
+            processes.take_place(sys.argv[1:] if arguments is None else arguments)
         sys.exit(_run(given))
-    except KeyboardInterrupt:
-        sys.stderr.write("\ninterrupted\n")
-        sys.exit(INTERRUPTED)
-    except Exception as error:
-        if debug:
+    except (KeyboardInterrupt, Exception) as error:
+        if debug and not isinstance(error, KeyboardInterrupt):
             raise
         sys.exit(_explain(error))
 
@@ -83,32 +84,38 @@ def _stop_on_terminate(number: int, frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def _explain(error: Exception) -> int:
+def _explain(error: BaseException) -> int:
     """Print what went wrong to stderr and return the exit code; nothing else in `med` prints errors."""
-    import typer
-
-    from medcli.cli import console
-    from medcli.core.atomic import storage_error
+    from medcli.cli import console, processes
 
     if isinstance(error, BrokenPipeError):  # `med … | head`: the reader has gone, nothing more can be said to it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
+    code, message, hint = _meaning(error)
+    if processes.may_speak(code, error):
+        if message:
+            console.show_error(message, hint)
+        else:
+            sys.stderr.write("\ninterrupted\n")
+    return code
+
+
+def _meaning(error: BaseException) -> tuple[int, str, str]:
+    """Exit code, message and hint; no message when a person has stopped the command."""
+    import typer
+
+    from medcli.core.atomic import storage_error
+
     if isinstance(error, OSError):
         error = storage_error(error)
     match error:
         case MedError():
-            console.show_error(error.message, error.hint)
-            return error.exit_code
-        case typer.Abort():
-            sys.stderr.write("\ninterrupted\n")
-            return INTERRUPTED
+            return error.exit_code, error.message, error.hint
+        case KeyboardInterrupt() | typer.Abort():
+            return INTERRUPTED, "", ""
         case typer.TyperException():
-            console.show_error(error.format_message(), "add --help to the command to see what it takes")
-            return error.exit_code
+            return error.exit_code, error.format_message(), "add --help to the command to see what it takes"
         case MemoryError():
-            console.show_error("not enough memory", "try a smaller --batch or --max-length, or a smaller model")
-            return 5
-    console.show_error(
-        f"{type(error).__name__}: {error}", "this is a defect in med: run again with --debug and report what it prints"
-    )
-    return 1
+            return 5, "not enough memory", "try a smaller --batch or --max-length, or a smaller model"
+    hint = "this is a defect in med: run again with --debug and report what it prints"
+    return 1, f"{type(error).__name__}: {error}", hint

@@ -23,13 +23,16 @@ def _group() -> None:
 def _train(
     name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, recipe: str, plan: bool, as_json: bool
 ) -> None:
-    from medcli.cli import console
-    from medcli.steps import train
+    from medcli.cli import console, processes
+    from medcli.steps import launch, train
 
     run = train.run_to_resume(name, flags.get("run", "")) if resume else None
     below = settings_below(name, recipe, source, run)
     resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, **below)
-    run = run or train.new_run(name, resolved.values)
+    resolved = launch.settled(resolved, train.METHODS.get(name).loading(resolved.values).quant, run)
+    if launch.is_needed(resolved.values) and not plan:
+        raise typer.Exit(launch.start(processes.words(), resolved.values))
+    run = launch.same_run(lambda: run or train.new_run(name, resolved.values), resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
         console.note(
             f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml"
@@ -39,13 +42,17 @@ def _train(
             prepared = train.prepare(name, resolved, report)
         _show_plan(prepared, as_json)
         return
-    with run.held():
+    with launch.held(run):
         with console.watching() as report:
             prepared = train.prepare(name, resolved, report)
         _preflight(prepared)
         with console.watching() as report:
             outcome = train.carry_out(prepared, run, report)
-    _close(run, outcome, as_json)
+        if launch.is_first():
+            _close(run, outcome, as_json)
+        launch.part()
+    if outcome.interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _preflight(prepared: Any) -> None:
@@ -89,8 +96,6 @@ def _close(run: Any, outcome: Any, as_json: bool) -> None:
         console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, loss {figures.get('loss', 0):.4f}")
         merging = f"    med merge {run.name}" if can_merge(resolve(str(run.path))) else ""
         console.say(f"next:  med chat {run.name}    med eval {run.name} --dataset …{merging}")
-    if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
 
 
 def _command(name: str, method: ModuleType) -> Command:

@@ -14,7 +14,7 @@ from pathlib import Path
 from medcli.core.atomic import storage_error, writing
 from medcli.core.errors import PeerLost
 from medcli.core.settings import folder, variables_of_launcher
-from medcli.core.world import World
+from medcli.core.world import World, started_by_slurm
 
 _SPOKEN = "spoken"
 _FIRST = "first"
@@ -70,7 +70,7 @@ def opened(parent: int) -> Meeting:
     given = variables_of_launcher()
     home = folder("cache") / "launches"
     here = socket.gethostname()
-    if "SLURM_STEP_ID" in given and "TORCHELASTIC_RUN_ID" not in given:  # a task may have its own shell above it
+    if started_by_slurm() and parent != os.getpid():  # a task may have its own shell above it
         name = f"{here}-slurm-{given.get('SLURM_JOB_ID', '0')}.{given['SLURM_STEP_ID']}"
     else:
         name = f"{here}-{parent}-{int(psutil.Process(parent).create_time())}"

@@ -59,6 +59,12 @@ def started_by_med() -> bool:
     return variables_of_launcher().get("TORCHELASTIC_RUN_ID", "").startswith(OUR_LAUNCH)
 
 
+def started_by_slurm() -> bool:
+    """Whether srun has started this process itself, with no torchrun between."""
+    given = variables_of_launcher()
+    return "SLURM_STEP_ID" in given and "TORCHELASTIC_RUN_ID" not in given
+
+
 def announce(world: World, visible_devices: int) -> None:
     """Tell torch and accelerate by torchrun's variables what Slurm has told us; nothing to do for other launchers.
 

@@ -8,6 +8,7 @@ import numpy
 import psutil
 import torch
 
+from medcli.core import world as worlds
 from medcli.core.errors import DeviceError
 
 
@@ -23,6 +24,36 @@ def pick(wanted: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise DeviceError(f"no device '{wanted}' here", hint="use --device cpu, or see `nvidia-smi`") from error
     return device
+
+
+def own(wanted: str) -> torch.device:
+    """`pick` for one of several processes: each takes a GPU of its own; raises DeviceError when they do not suffice."""
+    device, world = pick(wanted), worlds.current()
+    if world.size == 1 or device.type == "cpu":
+        return device
+    one_a_task = worlds.started_by_slurm() and torch.cuda.device_count() == 1
+    if not one_a_task:
+        check_enough(device, world.local_size)
+    mine = torch.device("cuda", 0 if one_a_task else world.local_rank)
+    torch.cuda.set_device(mine)
+    return mine
+
+
+def check_enough(device: torch.device, processes: int) -> None:
+    """Raise DeviceError when so many processes on this machine cannot have a GPU each; a CPU they can share."""
+    if device.type == "cpu" or processes == 1:
+        return
+    if str(device) != "cuda":
+        raise DeviceError(
+            f"--device {device} is one device, for {processes} processes",
+            hint="use --device cuda; CUDA_VISIBLE_DEVICES says which GPUs; or --device cpu",
+        )
+    seen = torch.cuda.device_count()
+    if processes > seen:
+        raise DeviceError(
+            f"{processes} processes on this machine, but {seen} GPU{'s' * (seen != 1)}",
+            hint=f"--devices {seen}, or --device cpu",
+        )
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -48,7 +48,7 @@ def train(
         outcome = trainer.train(
             thawed, data, valid, settings, run, report, before=hooks.batch, before_checkpoint=hooks.checkpoint
         )
-    if not outcome.interrupted:
+    if outcome.is_saved_here:
         _save(thawed, run.adapter)
     return outcome
 

@@ -23,7 +23,7 @@ def train(
 ) -> Outcome:
     """Train the whole model, and save it to `run.model` unless a person stopped the run."""
     outcome = trainer.train(thawed, data, valid, settings, run, report)
-    if not outcome.interrupted:
+    if outcome.is_saved_here:
         _save(thawed, run.model)
     return outcome
 

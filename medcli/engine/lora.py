@@ -12,6 +12,7 @@ from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
 
+from medcli.core import world as worlds
 from medcli.core.atomic import folder_aside
 from medcli.core.errors import ModelError, nearest
 from medcli.core.report import Report
@@ -42,10 +43,10 @@ def train(
     adapted: Loaded, data: Samples, valid: Samples | None, settings: LoraSettings, run: RunFolder, report: Report
 ) -> Outcome:
     """Train what `prepare` laid over the model, and save it to `run.adapter` unless a person stopped the run."""
-    if settings.init == "pissa" and not settings.continue_run:
+    if settings.init == "pissa" and not settings.continue_run and worlds.current().is_first:
         _keep_first(adapted, run.adapter)
     outcome = trainer.train(adapted, data, valid, settings, run, report, optimizer=_optimizer(settings))
-    if not outcome.interrupted:
+    if outcome.is_saved_here:
         _save(adapted, run.adapter)
     return outcome
 

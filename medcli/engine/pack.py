@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy
 import torch
@@ -11,6 +12,8 @@ Batch = dict[str, Any]  # tensors by the model's argument names, and numbers bes
 IGNORED = -100
 EXAMPLES = "examples"  # in a batch, the examples it was made of: for whoever counts or cuts it; not for the model
 GRAIN = 128  # tokens; without it a run of 245 steps over 245 lengths grew to 2.9 GiB on a CPU, with it to half
+
+_EMPTY_ARRAY = 128  # bytes of an .npy file's head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +45,22 @@ class Examples:
         self.ids = numpy.concatenate(ids) if ids else numpy.zeros(0, numpy.int32)
         self.trained = numpy.concatenate(trained) if trained else numpy.zeros(0, bool)
         self.ends = numpy.array(ends)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into `folder`."""
+        for name, array in (("ids", self.ids), ("trained", self.trained), ("ends", self.ends)):
+            numpy.save(folder / f"{name}.npy", array)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """What `save` wrote, read from the disk as it is needed: processes that open it share one copy in memory."""
+        opened = cls(iter(()))
+        # Copy on write, for torch warns of arrays that may not be written to; an empty file cannot be mapped.
+        mode: Literal["c"] | None = "c" if (folder / "ids.npy").stat().st_size > _EMPTY_ARRAY else None
+        opened.ids = numpy.load(folder / "ids.npy", mmap_mode=mode)
+        opened.trained = numpy.load(folder / "trained.npy", mmap_mode=mode)
+        opened.ends = numpy.load(folder / "ends.npy")
+        return opened
 
     def __len__(self) -> int:
         return len(self.ends) - 1

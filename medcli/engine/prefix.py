@@ -26,7 +26,7 @@ def prepare(loaded: Loaded, settings: PrefixSettings) -> Loaded:
     Raises ModelError when the model cannot read one, UsageError when the last stage's is another than asked for.
     """
     model = _learning_again(loaded.model, settings) if settings.continue_run else _with_prefix(loaded.model, settings)
-    return replace(loaded, model=model)
+    return replace(loaded, model=model, prefix=settings.length)
 
 
 def train(
@@ -34,7 +34,7 @@ def train(
 ) -> Outcome:
     """Train the prefix, and save it to `run.adapter` unless a person stopped the run."""
     outcome = trainer.train(prefixed, data, valid, settings, run, report)
-    if not outcome.interrupted:
+    if outcome.is_saved_here:
         _save(prefixed, run.adapter)
     return outcome
 
@@ -56,7 +56,7 @@ def _with_prefix(base: Any, settings: PrefixSettings) -> Any:
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
         first = str(error).partition("\n")[0]
         raise ModelError(f"the layers of {type(base).__name__} take no prefix: {first}", hint=_INSTEAD) from error
-    if torch.equal(plain, prefixed):
+    if not plain.is_meta and torch.equal(plain, prefixed):  # a plan has no numbers to compare
         raise ModelError(f"{type(base).__name__} does not read a prefix", hint=_INSTEAD)
     return model
 

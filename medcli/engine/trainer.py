@@ -60,6 +60,11 @@ class Outcome:
     figures: Mapping[str, float]
     facts: Mapping[str, float]  # what else came of it: best_step, best_eval_loss, stopped_early, micro_batch
 
+    @property
+    def is_saved_here(self) -> bool:
+        """Whether this process is to save what was learnt: the first one, when the run came to its end."""
+        return not self.interrupted and worlds.current().is_first
+
 
 class _Trainer(Trainer):
     """Trainer that counts real tokens and whose checkpoints are there whole or not at all.

@@ -7,6 +7,7 @@ from medcli.core.errors import DataError, ModelError
 from medcli.core.record import Conversation, Document, Record
 from medcli.core.report import Report
 from medcli.core.train_settings import TrainSettings
+from medcli.steps import encoded_cache
 
 if TYPE_CHECKING:
     from medcli.engine.encode import Losses
@@ -25,14 +26,30 @@ def encoded(
     settings: TrainSettings,
     report: Report,
 ) -> tuple["Samples", "Losses"]:
-    """The samples of a split, and what was lost on the way: dialogues one by one, documents in blocks."""
+    """The samples of a split, and what was lost on the way; of several processes on a machine one encodes for all."""
+    max_length = min(settings.max_length, loaded.context or settings.max_length)
+
+    def encode() -> tuple["Samples", "Losses"]:
+        if total:
+            report.stage(f"encoding {split}", total=total, unit="samples")
+        return _encoded(loaded, kind, records, max_length, settings, report)
+
+    return encoded_cache.shared(split, max_length, encode)
+
+
+def _encoded(
+    loaded: "Loaded",
+    kind: type[Record],
+    records: Iterable[Record],
+    max_length: int,
+    settings: TrainSettings,
+    report: Report,
+) -> tuple["Samples", "Losses"]:
+    """Dialogues one by one, documents in blocks."""
     from medcli.engine.encode import Losses, encode_all, encode_documents
     from medcli.engine.pack import Blocks, Examples
 
-    if total:
-        report.stage(f"encoding {split}", total=total, unit="samples")
     losses = Losses()
-    max_length = min(settings.max_length, loaded.context or settings.max_length)
     if kind is Document:
         documents = cast(Iterable[Document], records)
         found = encode_documents(documents, loaded.tokenizer, max_length=max_length, advance=report.advance)

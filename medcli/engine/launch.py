@@ -1,0 +1,120 @@
+"""Start the processes of a run on this machine by torch's own launcher, and stand for them as one command."""
+
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import psutil
+from torch import distributed
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.elastic.rendezvous.api import RendezvousError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from medcli.core import meeting as meetings
+from medcli.core.errors import DeviceError, PeerLost, ServiceError
+from medcli.core.meeting import Meeting
+from medcli.core.settings import pass_on, variables_of_launcher
+from medcli.core.train_settings import TrainSettings
+from medcli.core.world import OUR_LAUNCH
+from medcli.engine import device as devices
+
+INTERRUPTED = 130
+_TO_END = 10  # seconds between asking a process to end and making it end
+_TO_MEET = 1800  # seconds in which the machines must have found each other
+
+
+def start(words: Sequence[str], settings: TrainSettings) -> int:
+    """Run `med` with `words` in `settings.devices` processes, and return the exit code that stands for all.
+
+    Ctrl-C and SIGTERM are handed on to each of them: once to stop with a checkpoint, twice to end at once. Raises
+    DeviceError when a process was killed or there are too few GPUs, ServiceError when the machines do not meet,
+    KeyboardInterrupt when a person stopped them before the first step.
+    """
+    device = devices.pick(settings.device)
+    devices.check_enough(device, settings.devices)
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in variables_of_launcher():
+        pass_on({"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // settings.devices))})
+    meeting = meetings.opened(os.getpid())
+    logging.disable(logging.CRITICAL)  # what failed is said by the process that failed
+    try:
+        with _handing_on() as told:
+            elastic_launch(_configuration(settings), sys.executable)("-m", "medcli", *words)
+        return 0
+    except ChildFailedError as error:
+        return _code(error.failures, meeting, bool(told))
+    except (RendezvousError, distributed.DistError) as error:
+        raise ServiceError(
+            f"the machines did not meet at {settings.main_address}: {str(error).splitlines()[0]}",
+            hint="run the same command on each machine within half an hour, with --node-rank 0, 1, …;\n"
+            "--main-address names machine 0 as the others see it, and a port that is free there",
+        ) from error
+    finally:
+        logging.disable(logging.NOTSET)
+        shutil.rmtree(meeting.path, ignore_errors=True)
+
+
+def _configuration(settings: TrainSettings) -> LaunchConfig:
+    alone = settings.nodes == 1
+    return LaunchConfig(
+        min_nodes=settings.nodes,
+        max_nodes=settings.nodes,
+        nproc_per_node=settings.devices,
+        run_id=f"{OUR_LAUNCH}{os.getpid()}-{time.time_ns()}" if alone else f"{OUR_LAUNCH}{settings.run}",
+        rdzv_backend="c10d" if alone else "static",
+        rdzv_endpoint="localhost:0" if alone else settings.main_address,
+        rdzv_configs={} if alone else {"rank": settings.node_rank, "timeout": _TO_MEET},
+        local_addr="localhost" if alone else None,
+        max_restarts=0,
+        monitor_interval=0.1,
+        shutdown_timeout=_TO_END,
+        logs_specs=DefaultLogsSpecs(),
+        signals_to_handle="SIGHUP",  # the others are ours to hand on
+    )
+
+
+@contextmanager
+def _handing_on() -> Iterator[list[int]]:
+    """Within the block Ctrl-C and SIGTERM go to the processes started; the list holds those that came."""
+    told: list[int] = []
+
+    def hand_on(number: int, frame: object) -> None:
+        told.append(number)
+        started = psutil.Process().children()
+        if len(told) > 1 or not started:
+            raise KeyboardInterrupt
+        for process in started:
+            process.terminate()  # not SIGINT: a process that is still starting would answer that with a traceback
+
+    before = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _code(failures: Mapping[int, ProcessFailure], meeting: Meeting, told: bool) -> int:
+    """The exit code for all, from how each ended; raises what no process could say itself."""
+    spoken = meeting.spoken()
+    if spoken is not None:
+        return spoken
+    if any(failure.exitcode == INTERRUPTED for failure in failures.values()):
+        return INTERRUPTED
+    if told:
+        raise KeyboardInterrupt
+    in_order = sorted(failures.items(), key=lambda pair: pair[1].timestamp)
+    for rank, failure in in_order:
+        if failure.exitcode < 0:
+            name = signal.Signals(-failure.exitcode).name
+            raise DeviceError(
+                f"process {rank} of the run was ended by {name}",
+                hint="the system does so when memory runs out: see `dmesg | tail`, and try a smaller --batch;\n"
+                "go on from the last checkpoint with --resume",
+            )
+    raise PeerLost
