@@ -10,7 +10,7 @@ from medcli.core.report import Silent
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.core.tuner_settings import FreezeSettings, LoraSettings, PrefixSettings
-from medcli.engine import attention, freeze, full, lora, prefix
+from medcli.engine import attention, freeze, full, lora, prefix, trainer
 from medcli.engine import device as devices
 from medcli.engine.pack import Example, Examples
 from tests import tiny_model
@@ -60,6 +60,18 @@ def train(folder, path, wanted, tuner="lora", *, data=None, valid=None, report=N
     run = RunFolder(path)
     path.mkdir(parents=True, exist_ok=True)
     return TUNERS[tuner].train(loaded, data or examples(), valid, wanted, run, report or Silent())
+
+
+def descend(folder, path, wanted, tuner, data, *, report=None, touch=lambda model: None):
+    """The outcome of a run by plain descent, whose steps are in proportion to the gradients, and its weights."""
+    loaded = prepared(folder, wanted, tuner)
+    touch(loaded.model)
+    path.mkdir(parents=True)
+    outcome = trainer.train(
+        loaded, data, None, wanted, RunFolder(path), report or Silent(),
+        optimizer=lambda model, kind, arguments: torch.optim.SGD(model.parameters(), lr=arguments["lr"]),
+    )  # fmt: skip
+    return outcome, {name: weight.detach() for name, weight in loaded.model.named_parameters() if weight.requires_grad}
 
 
 def saved(path):
