@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy
@@ -78,23 +79,38 @@ def encode_documents(
 
 
 def encode(rendered: Sequence[Sequence[Segment]], tokenizer: Any) -> list[Example]:
-    """Tokenise each rendered dialogue as a whole; a token is learnt when it begins inside a trained segment."""
+    """Tokenise each rendered dialogue as a whole; a token is learnt when it begins inside a trained segment.
+
+    Where a token would reach from a prompt into its answer, the text is cut: after the prompt alone, which is all that
+    chat gives the model, it could never be said.
+    """
     tokens = tokenizer(
         [plain(segments) for segments in rendered], add_special_tokens=False, return_offsets_mapping=True
     )
     return [
-        Example(ids=numpy.array(ids, dtype=numpy.int32), trained=_trained(segments, offsets))
+        _example(segments, ids, offsets, tokenizer)
         for segments, ids, offsets in zip(rendered, tokens["input_ids"], tokens["offset_mapping"], strict=True)
     ]
 
 
-def _trained(segments: Sequence[Segment], offsets: Sequence[tuple[int, int]]) -> numpy.ndarray:
-    ends = numpy.cumsum([len(segment.text) for segment in segments])
+def _example(
+    segments: Sequence[Segment], ids: Sequence[int], offsets: Sequence[tuple[int, int]], tokenizer: Any
+) -> Example:
+    edges = numpy.cumsum([0, *(len(segment.text) for segment in segments)])
     flags = numpy.array([segment.trained for segment in segments])
-    starts = numpy.array([start for start, _ in offsets], dtype=numpy.int64)
-    which = numpy.searchsorted(ends, starts, side="right").clip(max=len(segments) - 1)
-    trained: numpy.ndarray = flags[which]
-    return trained
+    starts, ends = numpy.array(offsets, dtype=numpy.int64).reshape(-1, 2).T
+    answers = edges[:-1][flags]
+    before = numpy.searchsorted(starts, answers) - 1
+    if (before >= 0).any() and (ends[before[before >= 0]] > answers[before >= 0]).any():
+        return _in_pieces(segments, tokenizer)
+    which = numpy.searchsorted(edges[1:], starts, side="right").clip(max=len(segments) - 1)
+    return Example(ids=numpy.array(ids, dtype=numpy.int32), trained=flags[which])
+
+
+def _in_pieces(segments: Sequence[Segment], tokenizer: Any) -> Example:
+    pieces = tokenizer([segment.text for segment in segments], add_special_tokens=False)["input_ids"]
+    trained = [segment.trained for segment, ids in zip(segments, pieces, strict=True) for _ in ids]
+    return Example(ids=numpy.array([*chain(*pieces)], dtype=numpy.int32), trained=numpy.array(trained, bool))
 
 
 def _shortened(

@@ -5,11 +5,13 @@ import json
 import pytest
 from transformers import AutoTokenizer
 
+from medcli.core.chat_template import plain
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Conversation, Message
 from medcli.core.report import Silent
 from medcli.engine.encode import Losses, encode, encode_all
 from medcli.engine.load import load_tokenizer
+from medcli.engine.model_template import template_of
 from tests.conftest import shared
 
 
@@ -87,6 +89,39 @@ def test_qwens_own_template_is_learnt_exactly():
     )  # fmt: skip
     assert tokenizer.decode(example.ids) == official
     assert template.marked  # ours was found to render alike, and says exactly what is learnt
+
+
+def qwen():
+    return AutoTokenizer.from_pretrained(shared("tokenizers/qwen2.5/vocab.json").parent)
+
+
+@pytest.mark.parametrize(("name", "answer"), [("belle", "The flu."), ("bianque", "“流感”。"), ("vicuna", "The flu.")])
+def test_an_answer_begins_with_a_token_of_its_own(name, answer):
+    """`:The` and `：“` are tokens of Qwen; after a prompt that ends with the colon they can never be said."""
+    tokenizer = qwen()
+    template = template_of(tokenizer, ModelRef(base="qwen"), name)
+    messages = conversation("头痛", answer, "还痛", answer).messages
+    example = encode([template.render(messages)], tokenizer)[0]
+    prompt = tokenizer(plain(template.render(messages[:1], ask=True)), add_special_tokens=False)["input_ids"]
+    assert list(example.ids[: len(prompt)]) == prompt
+    assert not example.trained[: len(prompt)].any()
+    learnt = tokenizer.decode(example.ids[example.trained])
+    assert learnt.replace(" ", "") == f"{answer}<|im_end|>".replace(" ", "") * 2
+    assert tokenizer.decode(example.ids) == plain(template.render(messages))
+
+
+@pytest.mark.parametrize("name", ["qwen3", "chatml", "alpaca", "ziya", "chatglm2", "bloom-med"])
+def test_a_prompt_is_what_training_began_with(name):
+    """Token by token, for the last answer of two."""
+    tokenizer = qwen()
+    template = template_of(tokenizer, ModelRef(base="qwen"), name)
+    messages = conversation("头痛", "多休息。", "还痛", "1. 请就医。").messages
+    example = encode([template.render(messages)], tokenizer)[0]
+    prompt = tokenizer(plain(template.render(messages[:3], ask=True)), add_special_tokens=False)["input_ids"]
+    assert list(example.ids[: len(prompt)]) == prompt
+    end = template.stops[0]
+    assert tokenizer.decode(example.ids[len(prompt) :][example.trained[len(prompt) :]]) == f"1. 请就医。{end}"
+    assert tokenizer.decode(example.ids[example.trained]) == f"多休息。{end}1. 请就医。{end}"
 
 
 def test_characters_of_several_tokens_are_learnt_whole():
