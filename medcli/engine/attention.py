@@ -6,6 +6,8 @@ a document's end is never seen by its own tokens, so no mask is needed. Document
 `cu_seq_lens_q` (int32, on the CPU), so flash attention works on the same batches.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -194,9 +196,27 @@ def _attend_varlen(
     return out[None]
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
+def no_mask(*_: Any, **__: Any) -> None:
+    """Documents lie in rectangles of their own: nothing is to be masked."""
     return None
 
 
+def forget() -> None:
+    """Drop what is cached: tensors of one mode, such as fake ones, must not be met in another."""
+    layout.cache_clear()
+    _seen.cache_clear()
+
+
+@contextmanager
+def own(model: Any) -> Iterator[None]:
+    """Within the block `model` attends as transformers would have it, not by document."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
 ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, no_mask)

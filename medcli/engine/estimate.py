@@ -1,0 +1,249 @@
+"""What a run takes: bytes by part, and operations, each as low - expected - high.
+
+Exact are weights, gradients and optimizer, which follow from the parameters. Activations, logits and the most held at
+one time come from a rehearsal (`engine/rehearsal.py`): low for a row of average samples, expected for the longest row
+of a shuffled epoch, high for the longest samples side by side.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy
+import psutil
+import torch
+from torch import nn
+
+from medcli.core.train_settings import TrainSettings
+from medcli.engine.loaded import Loaded
+from medcli.engine.pack import GRAIN, Blocks, Example, Samples, flat
+from medcli.engine.rehearsal import HALVES, Rehearsal, guessed, rehearse
+
+GIB = 2**30
+# nf4: half a byte a weight, a byte for the scale of 64 weights, 4 for 256 such scales (QLoRA, Dettmers et al. 2023).
+NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+# What the driver and the kernels of a CUDA process take before the first tensor: 0.3 GiB when kernels are loaded as
+# they are needed, 0.7 when all at once (discuss.pytorch.org/t/73021), more with the workspaces of cuBLAS.
+CUDA_CONTEXT = (0.3, 0.6, 1.0)
+SLACK = 1.15  # memory that allocators hold beyond what is asked for; `benchmarks/memory.py` measured less
+# Of a card's dense TFLOPS, what training reaches: 21 % GPT-3, 30 % Megatron-Turing, 33 % Gopher, 46 % PaLM (Chowdhery
+# et al. 2022, table 3), 38-43 % Llama 3 (Grattafiori et al. 2024, table 4).
+OF_DATA_SHEET = (0.2, 0.35, 0.5)
+# Of the speed of one large matrix product, measured here.
+OF_PRODUCT = (0.25, 0.5, 0.8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """A figure that is not known exactly."""
+
+    low: float
+    expected: float
+    high: float
+
+    def __add__(self, other: "Range") -> "Range":
+        return Range(low=self.low + other.low, expected=self.expected + other.expected, high=self.high + other.high)
+
+
+def exactly(value: float) -> Range:
+    """A figure that is known."""
+    return Range(low=value, expected=value, high=value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Where a run is to take place: whether on a GPU, in which precision, and the bytes taken before anything else."""
+
+    on_gpu: bool
+    precision: str
+    overhead: Range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Bytes by part, the bytes held at one time at most (`total`), and the operations of the run on one device.
+
+    The parts do not all stand at their most at one time, so `total` may be less than their sum. `guessed` is set when
+    the model's step could not be rehearsed.
+    """
+
+    parts: tuple[tuple[str, Range], ...]
+    total: Range
+    operations: float
+    guessed: bool
+
+
+def target_of(device: torch.device | None, precision: str) -> Target:
+    """The target of a device of this machine, or of a GPU that is only named (None)."""
+    if device is not None and device.type == "cpu":
+        libraries = float(psutil.Process().memory_info().rss)
+        return Target(
+            on_gpu=False,
+            precision=precision,
+            overhead=Range(low=0.9 * libraries, expected=libraries, high=1.2 * libraries),
+        )
+    low, expected, high = (share * GIB for share in CUDA_CONTEXT)
+    return Target(on_gpu=True, precision=precision, overhead=Range(low=low, expected=expected, high=high))
+
+
+def estimate(
+    loaded: Loaded, settings: TrainSettings, data: Samples, *, quant: str, target: Target, steps: int
+) -> Estimate:
+    """What training `loaded` on `data` for `steps` optimizer steps takes."""
+    average, longest, usual = rows(data, settings, steps)
+    short, is_guess = _step(loaded, settings, average, target)
+    long = short if longest == average else _step(loaded, settings, longest, target)[0]
+    tokens = (short.tokens, min(max(usual, short.tokens), long.tokens), long.tokens)
+    weights, optimizer = weight_bytes(loaded, quant), optimizer_bytes(loaded.model)
+    beside = unpacked_bytes(loaded, quant)
+    names = ("copies", "activations", "logits", "peak")
+    copies, activations, logits, peak = (_between(name, short, long, tokens) for name in names)
+    parts = (
+        ("weights", exactly(weights)),
+        ("weights in half precision", copies),
+        ("gradients", exactly(gradient_bytes(loaded.model))),
+        ("optimizer", exactly(optimizer)),
+        ("activations", activations),
+        ("logits and loss", logits),
+        ("libraries and context", target.overhead),
+    )
+    return Estimate(
+        parts=parts,
+        total=_total(weights + optimizer + beside, peak, target),
+        operations=_operations(settings, data, average, short, steps, one_row=target.on_gpu and _half(target)),
+        guessed=is_guess,
+    )
+
+
+def total_bytes(
+    loaded: Loaded, settings: TrainSettings, row: Sequence[Example], *, quant: str, target: Target
+) -> float:
+    """The bytes held at one time, at most, when `row` is the longest one: the high end of `Estimate.total`."""
+    step, _ = _step(loaded, settings, row, target)
+    steady = weight_bytes(loaded, quant) + optimizer_bytes(loaded.model) + unpacked_bytes(loaded, quant)
+    return _total(steady, exactly(step.peak), target).high
+
+
+def weight_bytes(loaded: Loaded, quant: str) -> int:
+    """Parameters and buffers as they lie in memory; `quant` "4bit" or "8bit" packs frozen matrices, not the head's."""
+    packed = {id(matrix): matrix for matrix in _packed(loaded)} if quant != "none" else {}
+    whole = [tensor for tensor in [*loaded.model.parameters(), *loaded.model.buffers()] if id(tensor) not in packed]
+    few = sum(NF4 * m.numel() if quant == "4bit" else m.numel() + 4 * m.shape[0] for m in packed.values())
+    return int(sum(tensor.nbytes for tensor in whole) + few)
+
+
+def unpacked_bytes(loaded: Loaded, quant: str) -> int:
+    """The largest matrix of few bits in half precision: products need it so, one at a time."""
+    return 0 if quant == "none" else 2 * max((matrix.numel() for matrix in _packed(loaded)), default=0)
+
+
+def gradient_bytes(model: nn.Module) -> int:
+    """One number for each that learns, in its precision."""
+    return sum(weight.nbytes for weight in model.parameters() if weight.requires_grad)
+
+
+def optimizer_bytes(model: nn.Module) -> int:
+    """AdamW's two moments of each number that learns, and its count of steps, 4 bytes a tensor."""
+    return sum(2 * weight.nbytes + 4 for weight in model.parameters() if weight.requires_grad)
+
+
+def rows(data: Samples, settings: TrainSettings, steps: int) -> tuple[list[Example], list[Example], int]:
+    """A row of average samples, the row of the longest ones, and the tokens of the longest row of a shuffled epoch."""
+    lengths = _lengths(data)
+    order, batch = lengths.argsort(kind="stable"), min(settings.batch, len(lengths))
+    start = int(lengths[order].searchsorted(lengths.mean())) - batch // 2
+    start = min(max(start, 0), len(order) - batch)
+    middle, last = order[start : start + batch], order[-batch:]
+    shuffled = numpy.random.default_rng(settings.seed).permutation(lengths)[: len(lengths) // batch * batch]
+    seen = shuffled.reshape(-1, batch)[: steps * settings.accumulate]
+    if settings.packing:
+        usual = -(-int(seen.sum(1).max()) // GRAIN) * GRAIN
+    else:
+        usual = int(lengths.max()) * batch  # rows of like length are put together, the longest among them
+    return _examples(data, middle), _examples(data, last), usual
+
+
+def measured_speed(device: torch.device, precision: str) -> float:
+    """Operations a second of a matrix product on `device`, the best of several within half a second."""
+    size = 1024 if device.type == "cpu" else 8192
+    dtype = HALVES.get(precision, torch.float32)
+    one, other = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    best, ends = float("inf"), time.monotonic() + 0.4
+    while time.monotonic() < ends or best == float("inf"):
+        started = time.monotonic()
+        product = one @ other
+        float(product[0, 0])  # waits until it is there
+        best = min(best, time.monotonic() - started)
+    return 2 * size**3 / best
+
+
+def hours(operations: float, speed: float, shares: tuple[float, float, float]) -> Range:
+    """Hours of `operations` at a share of `speed` (operations a second)."""
+    slow, usual, fast = (operations / (speed * share) / 3600 for share in shares)
+    return Range(low=fast, expected=usual, high=slow)
+
+
+def _step(
+    loaded: Loaded, settings: TrainSettings, examples: Sequence[Example], target: Target
+) -> tuple[Rehearsal, bool]:
+    """The rehearsed step, or a guessed one where torch has no fake for what the model does."""
+    try:
+        done = rehearse(loaded, settings, examples, precision=target.precision, on_gpu=target.on_gpu)
+    except RuntimeError:  # experts chosen by their scores, kernels without shapes: torch names it in many ways
+        return guessed(loaded, settings, examples), True
+    return done, False
+
+
+def _between(name: str, short: Rehearsal, long: Rehearsal, tokens: tuple[int, int, int]) -> Range:
+    """The figure of both rows, and of one between them: all grow with the tokens, from a fixed part on."""
+    low, high = (float(attrgetter(name)(step)) for step in (short, long))
+    share = (tokens[1] - tokens[0]) / (tokens[2] - tokens[0]) if tokens[2] > tokens[0] else 1.0
+    return Range(low=low, expected=low + share * (high - low), high=high)
+
+
+def _total(steady: float, peak: Range, target: Target) -> Range:
+    held = exactly(steady) + peak
+    return Range(low=held.low, expected=held.expected, high=held.high * SLACK) + target.overhead
+
+
+def _operations(
+    settings: TrainSettings, data: Samples, row: Sequence[Example], step: Rehearsal, steps: int, *, one_row: bool
+) -> float:
+    """Operations of the whole run on one device, from those of one row.
+
+    Products grow with the tokens, attention with the square of each document's; half of that is past, hence skipped.
+    """
+    passes = steps * settings.batch * settings.accumulate / len(data)
+    lengths = numpy.array([len(example.ids) for example in row], dtype=float)
+    documents = data.examples.lengths if isinstance(data, Blocks) else data.lengths
+    squares = float(step.tokens) ** 2 if one_row else float((lengths**2).sum())
+    attention = step.attention / squares * float((documents.astype(float) ** 2).sum()) / 2
+    return passes * (step.products / float(lengths.sum()) * data.tokens + attention)
+
+
+def _half(target: Target) -> bool:
+    return target.precision in HALVES
+
+
+def _packed(loaded: Loaded) -> list[Any]:
+    """The frozen matrices that bitsandbytes packs: all linear layers but the head."""
+    model = loaded.causal_lm
+    head = model.get_output_embeddings()
+    names = [name for name, module in model.named_modules() if module is head]
+    return [
+        module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not module.weight.requires_grad and not name.startswith(tuple(names))
+    ]
+
+
+def _lengths(data: Samples) -> numpy.ndarray:
+    """Tokens of each sample."""
+    lengths: numpy.ndarray = numpy.diff(data.examples.ends[data.starts]) if isinstance(data, Blocks) else data.lengths
+    return lengths
+
+
+def _examples(data: Samples, numbers: numpy.ndarray) -> list[Example]:
+    return flat([data[int(number)] for number in numbers])
