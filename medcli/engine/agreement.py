@@ -23,14 +23,11 @@ def check(loaded: Loaded, examples: Sequence[Example]) -> None:
     """
     model = loaded.causal_lm
     fast = _of_row(model, on_device(side_by_side(examples), loaded.device))
-    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-    try:
+    with attention.own(model):
         alone = [on_device(padded([example], 0), loaded.device) for example in examples]
         counts = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in alone]
         losses = [model(**batch, use_cache=False).loss * count for batch, count in zip(alone, counts, strict=True)]
         plain = torch.stack(losses).sum() / sum(counts)
-    finally:
-        model.set_attn_implementation(attention.NAME)
     exact = all(weight.dtype == torch.float32 for weight in model.parameters())  # none halved or quantised
     tolerance = TOLERANCE if exact else 50 * TOLERANCE
     if not torch.isclose(fast.float(), plain.float(), rtol=tolerance, atol=tolerance):

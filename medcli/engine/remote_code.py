@@ -20,6 +20,7 @@ from transformers.utils import cached_file
 from medcli.core.atomic import sha256_of
 from medcli.core.errors import MedError, ModelError
 from medcli.core.model_ref import TINY, ModelRef
+from medcli.engine import attention
 from medcli.engine.weights import is_offline, problems_said
 
 FILES = ("*.py", "*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
@@ -84,9 +85,10 @@ def said(base: str, trusted: bool) -> Iterator[None]:
 def try_out(model: Any) -> None:
     """Ask foreign code for all that training and speaking will: a loss, and the next token from a cache."""
     ids = torch.zeros(1, 2, dtype=torch.long, device=model.device)
-    model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
-    said = model(input_ids=ids, use_cache=True)
-    model(input_ids=ids[:, :1], past_key_values=said.past_key_values, use_cache=True)
+    with attention.own(model):
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids)
+        said = model(input_ids=ids, use_cache=True)
+        model(input_ids=ids[:, :1], past_key_values=said.past_key_values, use_cache=True)
 
 
 def _instead(config: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ def test_code_of_the_models_folder_is_never_run(folder, monkeypatch):
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     tokenizer |= {"tokenizer_class": "Evil", "auto_map": {"AutoTokenizer": ["evil.C", "evil.C"]}}
     (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
-    with pytest.raises(ModelError, match="custom code|trust_remote_code|Unrecognized|does not recognize"):
+    with pytest.raises(ModelError, match="Python files of its own"):
         opened(folder)
     assert not ran.exists()
 
