@@ -7,8 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from medcli.core.errors import UsageError
+from medcli.core.recipes import Recipe as RecipeFile
 from medcli.core.recipes import listing, recipe_for
 from medcli.core.run_folder import RunFolder
+from medcli.core.world import started_by_med
 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --run (or the newest unfinished run) exactly.")]
 From = Annotated[Path | None, typer.Option("--from", help="Take the settings of another run's run.toml.")]
@@ -22,7 +24,6 @@ def settings_below(method: str, recipe: str, source: Path | None, resumed: RunFo
 
     Raises UsageError when more than one layer is named.
     """
-    from medcli.cli import console
     from medcli.steps import train
 
     named = [flag for flag, given in (("--resume", resumed), ("--from", source), ("--recipe", recipe)) if given]
@@ -32,13 +33,20 @@ def settings_below(method: str, recipe: str, source: Path | None, resumed: RunFo
         )
     if recipe:
         found = recipe_for(recipe, method)
-        console.note(f"recipe {found.name}: {found.about}")
-        console.note(f"  source: {found.source}")
-        for line in found.corrected:
-            console.note(f"  corrected: {line}")
+        _say(found)
         return _layer(found.settings, f"recipe {found.name}")
     path = resumed.path if resumed else source
     return _layer(train.settings_of_run(path), f"run {_name_of(path)}") if path else {}
+
+
+def _say(recipe: RecipeFile) -> None:
+    """What the recipe is, once: of several processes, the one that starts the others says it."""
+    from medcli.cli import console
+
+    lines = [f"recipe {recipe.name}: {recipe.about}", f"  source: {recipe.source}"]
+    for line in [*lines, *(f"  corrected: {line}" for line in recipe.corrected)]:
+        if not started_by_med():
+            console.note(line)
 
 
 def _layer(settings: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _of_batch(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
     accumulate = max(1, wanted // batch)
     made = math.ceil(sizes.samples / (batch * accumulate * sizes.processes))
     yield (
-        f"an epoch has only {an_epoch:,} steps: {effective:,} samples are one step "
+        f"an epoch has only {_steps(an_epoch)}: {effective:,} samples are one step "
         f"(batch {settings.batch} × accumulate {settings.accumulate}{shared}); "
         f"--batch {batch} --accumulate {accumulate} makes about {made:,}"
     )
@@ -89,29 +89,33 @@ def _of_rhythm(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
     steps, often = sizes.steps, max(1, sizes.steps // 10)
     if settings.log_every > steps:
         yield (
-            f"--log-every {settings.log_every} is more than the {steps:,} steps of the run: metrics.jsonl would hold "
+            f"--log-every {settings.log_every} is more than the {_steps(steps)} of the run: metrics.jsonl would hold "
             "no line and loss.png could not be drawn; --log-every 0 writes about 500 lines a run"
         )
     if settings.save_every > steps:
         yield (
-            f"--save-every {settings.save_every} is more than the {steps:,} steps of the run: there is no checkpoint "
-            f"before the end to go on from; --save-every 0 makes one an epoch, {often} ten a run"
+            f"--save-every {settings.save_every} is more than the {_steps(steps)} of the run: there is no checkpoint "
+            f"before the end to go on from; --save-every {often} makes {steps // often}"
         )
     if settings.eval_every > steps and sizes.valid:
         yield (
-            f"--eval-every {settings.eval_every} is more than the {steps:,} steps of the run: the validation loss is "
-            f"not measured on the way; --eval-every 0 measures it once an epoch, {often} ten times a run"
+            f"--eval-every {settings.eval_every} is more than the {_steps(steps)} of the run: the validation loss is "
+            f"not measured on the way; --eval-every {often} measures it {steps // often} times"
         )
     if settings.sample_every > steps:
         yield (
-            f"--sample-every {settings.sample_every} is more than the {steps:,} steps of the run: no answer would be "
-            f"printed; --sample-every {often} prints them ten times a run"
+            f"--sample-every {settings.sample_every} is more than the {_steps(steps)} of the run: no answer would be "
+            f"printed; --sample-every {often} prints some {steps // often} times"
         )
     if settings.warmup == 0 and settings.schedule != "constant":
         yield (
             "--warmup 0: the first steps are taken at the full rate, when the optimizer knows least of its gradients; "
             "--warmup 0.03 is usual"
         )
+
+
+def _steps(count: int) -> str:
+    return "1 step" if count == 1 else f"{count:,} steps"
 
 
 def _of_validation(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
