@@ -31,14 +31,19 @@ class LocalSpeaker:
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The answer in pieces; closing the iterator stops the model."""
         ids: list[int] = []
+        begun = False
         said, ready = 0, 0  # ids before `ready` are said; those from `said` on are decoded with what follows them
         for token in self._tokens(self._prompt(messages), sampling):
             ids.append(token)
             before, now = self._text(ids[said:ready]), self._text(ids[said:])
             # The bytes of a character may come in several tokens; the end of an answer that breaks off in one is lost.
             if len(now) > len(before) and not now.endswith("\ufffd"):
-                yield now[len(before) :]
+                piece = now[len(before) :]
                 said, ready = ready, len(ids)
+                # Formats such as GLM's have blank space between a prompt and its answer, which the model writes.
+                if begun or (piece := piece.lstrip()):
+                    begun = True
+                    yield piece
 
     def replies(
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
@@ -101,7 +106,7 @@ class LocalSpeaker:
             input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
             eos_token_id=list(self.loaded.stops), pad_token_id=pad, **how,
         )  # fmt: skip
-        return [self._text(self._until_stop(row)).rstrip("\ufffd") for row in out[:, longest:].tolist()]
+        return [self._text(self._until_stop(row)).rstrip("\ufffd").lstrip() for row in out[:, longest:].tolist()]
 
     def _until_stop(self, ids: list[int]) -> list[int]:
         end = next((index for index, token in enumerate(ids) if token in self.loaded.stops), len(ids))

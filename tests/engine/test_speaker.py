@@ -1,7 +1,11 @@
 """One answer streamed and many answered together are the same text."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from transformers import LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from medcli.core.errors import ModelError
 from medcli.core.record import Conversation, Message
@@ -34,6 +38,30 @@ def test_streamed_and_batched_answers_are_equal(speaker):
 def test_pieces_hold_no_broken_character(speaker):
     for text in ("头痛", "咳嗽怎么办", "b"):
         assert all("\ufffd" not in piece or not piece.endswith("\ufffd") for piece in speaker.reply(ask(text), GREEDY))
+
+
+class Scripted(LlamaForCausalLM):
+    """A model that says the given tokens."""
+
+    def __init__(self, config, ids):
+        super().__init__(config)
+        self._ids = list(ids)
+        self._next = 0
+
+    def forward(self, past_key_values=None, **_):
+        logits = torch.zeros(1, 1, self.config.vocab_size)
+        logits[0, 0, self._ids[self._next % len(self._ids)]] = 1
+        self._next += 1
+        return CausalLMOutputWithPast(logits=logits, past_key_values=past_key_values)
+
+
+def test_blank_space_before_an_answer_is_not_said(speaker):
+    """GLM writes a line break first; within the answer it stays."""
+    written = speaker.loaded.tokenizer("\n \n多喝水。\n好", add_special_tokens=False)["input_ids"]
+    model = Scripted(speaker.loaded.model.config, [*written, speaker.loaded.stops[0]])
+    scripted = LocalSpeaker(replace(speaker.loaded, model=model))
+    assert "".join(scripted.reply(ask("头痛"), GREEDY)) == "多喝水。\n好"
+    assert scripted.replies([ask("头痛")], GREEDY, lambda done: None) == ["多喝水。\n好"]
 
 
 def test_closing_the_answer_stops_the_model(speaker):
