@@ -141,7 +141,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     precision = precision_of(settings, where)
     device.seed_all(settings.seed)
     how = method.loading(settings)
-    _check_stages(ref, settings, how)
+    check_stages(ref, settings, how)
     loaded = load(
         ref, device=where, report=report, template=settings.template, merge=not how.trainable,
         trainable=how.trainable and not how.prefix, quant=how.quant,
@@ -172,13 +172,13 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         data=data,
         valid=valid if len(valid) else None,
         losses=losses,
-        sample=_sample(loaded, next(training_records(sources, settings))),
+        sample=sample_of(loaded, next(training_records(sources, settings))),
         steps=steps_of(settings, len(data)),
         precision=precision,
     )
 
 
-def _sample(loaded: "Loaded", record: Record) -> list[Segment]:
+def sample_of(loaded: "Loaded", record: Record) -> list[Segment]:
     """One record as the model will see it."""
     if isinstance(record, Document):
         text = record.text if len(record.text) <= _SHOWN else f"{record.text[:_SHOWN]}…"
@@ -187,7 +187,7 @@ def _sample(loaded: "Loaded", record: Record) -> list[Segment]:
     return loaded.template.render(record.messages)
 
 
-def _check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading) -> None:
+def check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading) -> None:
     """What cannot be stacked as asked for is said before anything is loaded."""
     if how.trainable and not ref.adapters:
         raise UsageError(
