@@ -125,6 +125,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     sources = sources_of(settings, method.RECORD.__name__.lower(), report)
     held_out = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
     train_warnings.check_validation(settings, held_out)
+    train_warnings.check_warmup(settings)
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
@@ -193,7 +194,7 @@ def check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading)
         raise UsageError(
             f"--continue: {settings.model} has no adapter to go on with", hint="leave out --continue, or name a run"
         )
-    if how.quant != "none" and ref.adapters and not how.trainable:
+    if how.quant != "none" and len(ref.adapters) > how.trainable:
         raise UsageError(
             f"{settings.model} would be merged into weights of few bits, and lose by it",
             hint=f"merge it in full precision first: med merge {settings.model}; then --model {settings.model}/merged\n"

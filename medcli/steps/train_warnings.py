@@ -56,6 +56,14 @@ def check_validation(settings: TrainSettings, valid: int) -> None:
     )
 
 
+def check_warmup(settings: TrainSettings) -> None:
+    """Raises UsageError for a warm-up in steps, as older tools counted it; transformers would take 1.0 for one step."""
+    if settings.warmup >= 1:
+        raise UsageError(
+            f"--warmup {settings.warmup:g} is no share of the steps", hint="--warmup 0.03 rises over the first 3 %"
+        )
+
+
 def warnings_of(settings: TrainSettings, sizes: Sizes) -> list[str]:
     """What a person should know before the first step: what will happen, and what to set instead."""
     return [

@@ -9,7 +9,7 @@ from medcli.core.recipes import recipes
 from medcli.core.settings import Layers, resolve
 from medcli.core.train_settings import TrainSettings
 from medcli.steps.train import METHODS
-from medcli.steps.train_warnings import Sizes, check_validation, warnings_of
+from medcli.steps.train_warnings import Sizes, check_validation, check_warmup, warnings_of
 from tests.conftest import RAW
 
 USUAL = {"samples": 8000, "valid": 200, "steps": 3000, "processes": 1, "gpus": 0, "tuner": "lora"}
@@ -106,6 +106,13 @@ def test_a_run_that_is_judged_needs_something_to_judge_by():
     assert "--valid" in error.value.hint
     with pytest.raises(UsageError, match="--valid-limit is 0"):
         check_validation(TrainSettings(dataset=("x",), best=True, valid_limit=0), 0)
+
+
+def test_a_warm_up_in_steps_is_refused():
+    check_warmup(TrainSettings(dataset=("x",), warmup=0.99))
+    for steps in (1.0, 800):
+        with pytest.raises(UsageError, match="no share of the steps"):
+            check_warmup(TrainSettings(dataset=("x",), warmup=steps))
 
 
 def test_warnings_stand_before_the_run_and_in_its_plan(med, tiny_folder):
