@@ -101,8 +101,9 @@ def answer(loaded: Loaded, asked: Sequence[Prompt], settings: TrainSettings) -> 
     with _speaking(loaded, settings), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         for prompt in asked:
             ids = torch.tensor([prompt.ids], device=device)
+            room = _TOKENS if loaded.context is None else min(_TOKENS, loaded.context - len(prompt.ids))
             out = model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_TOKENS,
+                input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room,
                 eos_token_id=list(loaded.stops), pad_token_id=loaded.stops[0], **how,
             )  # fmt: skip
             said = out[0, len(prompt.ids) :].tolist()
