@@ -195,10 +195,11 @@ def check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading)
             f"--continue: {settings.model} has no adapter to go on with", hint="leave out --continue, or name a run"
         )
     if how.quant != "none" and len(ref.adapters) > how.trainable:
+        other = "\nor go on with its adapter: --continue" if len(ref.adapters) == 1 else ""
         raise UsageError(
             f"{settings.model} would be merged into weights of few bits, and lose by it",
-            hint=f"merge it in full precision first: med merge {settings.model}; then --model {settings.model}/merged\n"
-            "or go on with its adapter: --continue",
+            hint=f"merge it in full precision first: med merge {settings.model}; "
+            f"then --model {settings.model}/merged{other}",
         )
 
 
