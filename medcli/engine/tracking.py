@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from medcli.core.errors import MedError, ServiceError, UnknownNameError, UsageError
+from medcli.core.errors import ServiceError, UnknownNameError, UsageError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
@@ -138,22 +138,48 @@ def tracked(
     """The trackers of a run that goes on from `step`, closed at the end; raises ServiceError when one cannot begin."""
     config = {name: ",".join(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
     with contextlib.ExitStack() as stack:
-        trackers = []
+        trackers: list[Tracker] = []
         for name in settings.track:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout carries results only
-                tracker = _opened(name, known[name], run, config, report, step)
+            tracker = _Spare(name, _opened(name, known[name], run, config, report, step), report)
             stack.callback(tracker.close)
             trackers.append(tracker)
         yield trackers
 
 
+class _Spare:
+    """A tracker that a run can do without: when it fails, its figures are lost, and not the run."""
+
+    def __init__(self, name: str, tracker: Tracker, report: Report) -> None:
+        self._name, self._tracker, self._report = name, tracker, report
+        self._failed = False
+
+    def log(self, figures: Mapping[str, float], step: int) -> None:
+        self._do(lambda: self._tracker.log(figures, step))
+
+    def close(self) -> None:
+        self._do(self._tracker.close)
+
+    def _do(self, act: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # stdout carries results only
+                act()
+        except Exception as error:  # each library has a tree of errors of its own
+            self._failed = True
+            self._report.note(
+                f"{self._name} failed and gets no more figures: {_said(error)}; metrics.jsonl has them all"
+            )
+
+
 def _opened(name: str, begin: Open, run: RunFolder, config: Config, report: Report, step: int) -> Tracker:
     try:
-        return begin(run, config, report, step)
-    except MedError:
-        raise
-    except Exception as error:  # each library has a tree of errors of its own
-        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ServiceError(
-            f"{name} could not begin: {said}", hint=f"see its settings, or leave out --track {name}"
-        ) from error
+        with contextlib.redirect_stdout(sys.stderr):
+            return begin(run, config, report, step)
+    except Exception as error:
+        hint = f"see its settings, or leave out --track {name}"
+        raise ServiceError(f"{name} could not begin: {_said(error)}", hint=hint) from error
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from medcli.core.errors import ServiceError, UnknownNameError, UsageError
 from medcli.core.report import Silent
 from medcli.core.run_folder import RunFolder
 from medcli.engine import tracking
-from tests.engine.small_runs import settings, train
+from tests.engine.small_runs import Notes, settings, train
 
 
 class Written:
@@ -22,14 +22,39 @@ class Written:
         self.closed = True
 
 
-def test_a_tracker_gets_the_settings_and_is_closed(tmp_path):
+def test_a_tracker_gets_settings_and_figures_and_is_closed(tmp_path):
+    made = []
+
+    def begin(*given):
+        made.append(Written(*given))
+        return made[0]
+
     wanted = settings(track=("mine",), targets=("q_proj", "v_proj"))
-    with tracking.tracked(wanted, RunFolder(tmp_path), Silent(), 0, {"mine": Written}) as trackers:
-        (tracker,) = trackers
-        assert tracker.config["batch"] == 4
-        assert tracker.config["targets"] == "q_proj,v_proj"
-        assert not tracker.closed
-    assert tracker.closed
+    with tracking.tracked(wanted, RunFolder(tmp_path), Silent(), 0, {"mine": begin}) as (tracker,):
+        tracker.log({"loss": 1.5}, 3)
+        assert not made[0].closed
+    assert made[0].closed
+    assert made[0].rows == [(3, {"loss": 1.5})]
+    assert made[0].config["batch"] == 4
+    assert made[0].config["targets"] == "q_proj,v_proj"
+
+
+def test_a_tracker_that_fails_costs_no_run(tmp_path):
+    class Failing(Written):
+        def log(self, figures, step):
+            print("about to fail")
+            raise OSError("the server is gone")
+
+    report = Notes()
+    wanted = settings(track=("mine", "other"))
+    known = {"mine": Failing, "other": Written}
+    with tracking.tracked(wanted, RunFolder(tmp_path), report, 0, known) as trackers:
+        for step in (1, 2):
+            for tracker in trackers:
+                tracker.log({"loss": 1.5}, step)
+    (note,) = report.notes
+    assert "mine failed" in note
+    assert "the server is gone" in note
 
 
 def test_a_tracker_that_cannot_begin_is_a_message(tmp_path):
