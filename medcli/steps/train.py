@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import Loading, TrainSettings
 from medcli.steps import encoded_cache, launch, run_card, train_samples, train_warnings
-from medcli.steps.train_data import Source, sources_of, training_records
+from medcli.steps.train_data import Source, sources_of, training_records, validation_records
 
 if TYPE_CHECKING:
     from medcli.engine.encode import Losses
@@ -123,9 +122,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     settings = resolved.values
     encoded_cache.wait_for_first()
     sources = sources_of(settings, method.RECORD.__name__.lower(), report)
-    held_out = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
-    train_warnings.check_validation(settings, held_out)
-    train_warnings.check_warmup(settings)
+    held, held_count = validation_records(sources, settings)
+    train_warnings.check(settings, held_count)
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
@@ -150,6 +148,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     )  # fmt: skip
     encoded_cache.tell_loaded()
     loaded = replace(loaded, prefix=how.prefix)
+    train_samples.check_room(loaded)
     total = sum(source.count for source in sources)
     records = training_records(sources, settings)
     data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
@@ -159,9 +158,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         train_samples.check_end(loaded, first[0])
     if settings.packing:
         agreement.check(loaded, first)
-    held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
-    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", held_out, settings, report)
-    train_warnings.check_validation(settings, len(valid))
+    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", held_count, settings, report)
+    train_warnings.check(settings, len(valid))
     loaded = method.prepare(loaded, settings)
     return Prepared(
         name=name,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
-from medcli.core.errors import DataError, ModelError
+from medcli.core.errors import DataError, ModelError, UsageError
 from medcli.core.record import Conversation, Document, Record
 from medcli.core.report import Report
 from medcli.core.train_settings import TrainSettings
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from medcli.engine.loaded import Loaded
     from medcli.engine.pack import Example, Samples
 
+SHORTEST = 8  # tokens of a sample, as --max-length has it
 UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
 
 
@@ -60,6 +61,16 @@ def _encoded(
         max_length=max_length, losses=losses, advance=report.advance,
     )  # fmt: skip
     return Examples(examples), losses
+
+
+def check_room(loaded: "Loaded") -> None:
+    """A prefix counts in the model's context, and must leave some of it to the text; raises UsageError."""
+    if loaded.prefix and loaded.context is not None and loaded.context < SHORTEST:
+        raise UsageError(
+            f"--prefix-length {loaded.prefix}: the model reads {loaded.prefix + loaded.context} tokens in all, "
+            "so nothing is left for the text",
+            hint="choose a shorter prefix; 16 to 128 is usual",
+        )
 
 
 def check_learnable(losses: "Losses", kept: int) -> None:
