@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from medcli.core.build_settings import BuildSettings
@@ -57,6 +58,12 @@ def training_records(sources: Sequence[Source], settings: TrainSettings) -> Iter
             yield from records
         else:
             yield from _taken(source.dataset, taken)
+
+
+def validation_records(sources: Sequence[Source], settings: TrainSettings) -> tuple[Iterator[Record], int]:
+    """The records to measure the loss on, of all sets in turn, and how many there are: at most `valid_limit`."""
+    count = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
+    return islice(chain.from_iterable(source.dataset.records("valid") for source in sources), count), count
 
 
 def _taken(dataset: DatasetFolder, numbers: Iterator[int]) -> Iterator[Record]:

@@ -43,25 +43,28 @@ def gpus_for(loaded: "Loaded") -> int:
     return torch.cuda.device_count() if loaded.device.type == "cuda" else 0
 
 
-def check_validation(settings: TrainSettings, valid: int) -> None:
-    """Raises UsageError when the run is to be judged by a validation loss that nothing is there to measure."""
-    judged = [flag for flag, wanted in (("--early-stop", settings.early_stop), ("--best", settings.best)) if wanted]
-    if not judged or valid:
-        return
-    why = "--valid-limit is 0" if settings.valid_limit == 0 else "the data has no validation split"
-    build = "build it with one: med data build … --valid 0.05"
-    mend = "raise --valid-limit" if settings.valid_limit == 0 else build
-    raise UsageError(
-        f"{' and '.join(judged)}: no validation loss to go by, {why}", hint=f"{mend}; or leave out {judged[0]}"
-    )
+def check(settings: TrainSettings, valid: int) -> None:
+    """Raises UsageError for a warm-up in steps, and for a run judged by a loss that no `valid` samples measure.
 
-
-def check_warmup(settings: TrainSettings) -> None:
-    """Raises UsageError for a warm-up in steps, as older tools counted it; transformers would take 1.0 for one step."""
+    Older tools counted the warm-up in steps; of a share of 1.0 transformers would make one step.
+    """
     if settings.warmup >= 1:
         raise UsageError(
             f"--warmup {settings.warmup:g} is no share of the steps", hint="--warmup 0.03 rises over the first 3 %"
         )
+    judged = [flag for flag, wanted in (("--early-stop", settings.early_stop), ("--best", settings.best)) if wanted]
+    if not judged or valid:
+        return
+    build = "build it with one: med data build … --valid 0.05"
+    mend = "raise --valid-limit" if settings.valid_limit == 0 else build
+    raise UsageError(
+        f"{' and '.join(judged)}: no validation loss to go by, {_why_none(settings)}",
+        hint=f"{mend}; or leave out {judged[0]}",
+    )
+
+
+def _why_none(settings: TrainSettings) -> str:
+    return "--valid-limit is 0" if settings.valid_limit == 0 else "the data has no validation split"
 
 
 def warnings_of(settings: TrainSettings, sizes: Sizes) -> list[str]:
@@ -128,8 +131,7 @@ def _steps(count: int) -> str:
 
 def _of_validation(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
     if settings.eval_every and not sizes.valid:
-        why = "--valid-limit is 0" if settings.valid_limit == 0 else "the data has no validation split"
-        yield f"--eval-every {settings.eval_every} has no effect: {why}"
+        yield f"--eval-every {settings.eval_every} has no effect: {_why_none(settings)}"
 
 
 def _of_rate(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:

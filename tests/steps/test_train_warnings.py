@@ -9,7 +9,7 @@ from medcli.core.recipes import recipes
 from medcli.core.settings import Layers, resolve
 from medcli.core.train_settings import TrainSettings
 from medcli.steps.train import METHODS
-from medcli.steps.train_warnings import Sizes, check_validation, check_warmup, warnings_of
+from medcli.steps.train_warnings import Sizes, check, warnings_of
 from tests.conftest import RAW
 
 USUAL = {"samples": 8000, "valid": 200, "steps": 3000, "processes": 1, "gpus": 0, "tuner": "lora"}
@@ -99,20 +99,20 @@ def test_a_recipe_is_not_warned_of_at_its_own_size(name):
 
 
 def test_a_run_that_is_judged_needs_something_to_judge_by():
-    check_validation(TrainSettings(dataset=("x",)), 0)
-    check_validation(TrainSettings(dataset=("x",), best=True, early_stop=2), 1)
+    check(TrainSettings(dataset=("x",)), 0)
+    check(TrainSettings(dataset=("x",), best=True, early_stop=2), 1)
     with pytest.raises(UsageError, match=r"--early-stop and --best.*no validation split") as error:
-        check_validation(TrainSettings(dataset=("x",), best=True, early_stop=2), 0)
+        check(TrainSettings(dataset=("x",), best=True, early_stop=2), 0)
     assert "--valid" in error.value.hint
     with pytest.raises(UsageError, match="--valid-limit is 0"):
-        check_validation(TrainSettings(dataset=("x",), best=True, valid_limit=0), 0)
+        check(TrainSettings(dataset=("x",), best=True, valid_limit=0), 0)
 
 
 def test_a_warm_up_in_steps_is_refused():
-    check_warmup(TrainSettings(dataset=("x",), warmup=0.99))
+    check(TrainSettings(dataset=("x",), warmup=0.99), 9)
     for steps in (1.0, 800):
         with pytest.raises(UsageError, match="no share of the steps"):
-            check_warmup(TrainSettings(dataset=("x",), warmup=steps))
+            check(TrainSettings(dataset=("x",), warmup=steps), 9)
 
 
 def test_warnings_stand_before_the_run_and_in_its_plan(med, tiny_folder):
