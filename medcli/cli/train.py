@@ -10,6 +10,8 @@ from medcli.cli.app import INTERRUPTED
 from medcli.cli.grouped import Grouped
 from medcli.cli.options import Command, Json, Plan, settle, takes
 from medcli.cli.recipe import From, Recipe, Resume, settings_below
+from medcli.cli.train_plan import Gpu, show_plan
+from medcli.core.errors import UsageError
 from medcli.core.model_ref import TINY
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -21,11 +23,21 @@ def _group() -> None:
 
 
 def _train(
-    name: str, flags: dict[str, Any], *, resume: bool, source: Path | None, recipe: str, plan: bool, as_json: bool
+    name: str,
+    flags: dict[str, Any],
+    *,
+    resume: bool,
+    source: Path | None,
+    recipe: str,
+    plan: bool,
+    gpu: str,
+    as_json: bool,
 ) -> None:
     from medcli.cli import console, processes
     from medcli.steps import launch, train
 
+    if gpu and not plan:
+        raise UsageError("--gpu is only for plans", hint="add --plan; --device chooses where a run takes place")
     run = train.run_to_resume(name, flags.get("run", "")) if resume else None
     below = settings_below(name, recipe, source, run)
     resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, **below)
@@ -34,13 +46,9 @@ def _train(
         raise typer.Exit(launch.start(processes.words(), resolved.values))
     run = launch.same_run(lambda: run or train.new_run(name, resolved.values), resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
-        console.note(
-            f"base model: {TINY}, a small demonstration model made here; choose another with --model or med.toml"
-        )
+        console.note(f"base model: {TINY}, a small demonstration made here; choose another with --model or med.toml")
     if plan:
-        with console.watching() as report:
-            prepared = train.prepare(name, resolved, report)
-        _show_plan(prepared, as_json)
+        show_plan(name, resolved, gpu, as_json)
         return
     with launch.held(run):
         with console.watching() as report:
@@ -64,20 +72,6 @@ def _preflight(prepared: Any) -> None:
         console.note(f"  {label:<22}{value:,}" if isinstance(value, int) else f"  {label:<22}{value}")
     for warning in prepared.warnings:
         console.note(f"! {warning}", style="yellow")
-
-
-def _show_plan(prepared: Any, as_json: bool) -> None:
-    from medcli.cli import console
-
-    if as_json:
-        settings = {name: {"value": value, "origin": origin} for name, value, origin in prepared.resolved.rows()}
-        console.show_json({"settings": settings, "plan": dict(prepared.facts), "warnings": prepared.warnings})
-        return
-    console.show_table(("setting", "value", "from"), prepared.resolved.rows(), title="Settings")
-    console.say("")
-    console.show_table(("plan", ""), prepared.facts)
-    for warning in prepared.warnings:
-        console.say(f"! {warning}", style="yellow")
 
 
 def _close(run: Any, outcome: Any, as_json: bool) -> None:
@@ -106,10 +100,11 @@ def _command(name: str, method: ModuleType) -> Command:
         source: From = None,
         recipe: Recipe = "",
         plan: Plan = False,
+        gpu: Gpu = "",
         as_json: Json = False,
         flags: dict[str, Any],
     ) -> None:
-        _train(name, flags, resume=resume, source=source, recipe=recipe, plan=plan, as_json=as_json)
+        _train(name, flags, resume=resume, source=source, recipe=recipe, plan=plan, gpu=gpu, as_json=as_json)
 
     return command
 

@@ -7,7 +7,7 @@ of a shuffled epoch, high for the longest samples side by side.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
@@ -94,7 +94,8 @@ def estimate(
     """What training `loaded` on `data` for `steps` optimizer steps takes."""
     average, longest, usual = rows(data, settings, steps)
     short, is_guess = _step(loaded, settings, average, target)
-    long = short if longest == average else _step(loaded, settings, longest, target)[0]
+    is_same = [example.number for example in longest] == [example.number for example in average]
+    long = short if is_same else _step(loaded, settings, longest, target)[0]
     tokens = (short.tokens, min(max(usual, short.tokens), long.tokens), long.tokens)
     weights, optimizer = weight_bytes(loaded, quant), optimizer_bytes(loaded.model)
     beside = unpacked_bytes(loaded, quant)
@@ -163,6 +164,18 @@ def rows(data: Samples, settings: TrainSettings, steps: int) -> tuple[list[Examp
     else:
         usual = int(lengths.max()) * batch  # rows of like length are put together, the longest among them
     return _examples(data, middle), _examples(data, last), usual
+
+
+def longest_row(data: Samples, settings: TrainSettings) -> list[Example]:
+    """The longest samples side by side, cut to `settings.max_length`: the row that decides what fits."""
+    _, longest, _ = rows(data, settings, 1)
+    room, kept = settings.max_length * settings.batch, []
+    for example in longest:
+        length = min(settings.max_length, room, len(example.ids))
+        room -= length
+        if length:
+            kept.append(replace(example, ids=example.ids[:length], trained=example.trained[:length]))
+    return kept
 
 
 def measured_speed(device: torch.device, precision: str) -> float:

@@ -1,5 +1,6 @@
 """A model's outline: its architecture and its tokenizer, without any weight. Enough to plan with, in a second."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,22 @@ from transformers.utils.hub import has_file
 from medcli.core.model_ref import ADAPTER_CONFIG, ModelRef, prefix_length
 from medcli.core.report import Report
 from medcli.engine import load as loading
+from medcli.engine import remote_code
 from medcli.engine.loaded import Loaded
 from medcli.engine.weights import is_offline, own_dtype, problems_said
 
 _GENERATION = "generation_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outline(Loaded):
+    """A model without weights, and the device it is planned for, which need not be here."""
+
+    place: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        return self.place
 
 
 def outline(
@@ -25,27 +38,28 @@ def outline(
     template: str = "",
     attention: str | None = None,
     trainable: bool = False,
-) -> Loaded:
+) -> Outline:
     """`ref` on the meta device, in the precisions it would have on `device`; only small files are fetched.
 
     What earlier stages trained has the base's own shapes and is left out, but for the last adapter when it is
     `trainable`. Raises ModelError or ServiceError as loading does.
     """
     tokenizer, chosen = loading.load_tokenizer(ref, report, template)
-    base = loading.base_of(ref, report)
+    base, trusted = loading.opened(ref, report)
     report.stage(f"outlining {ref.base}")
-    with problems_said(base):
+    with remote_code.said(base, trusted), problems_said(base):
         offline = is_offline(base)
-        config = AutoConfig.from_pretrained(base, trust_remote_code=False, local_files_only=offline)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=trusted, local_files_only=offline)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(
-                config, dtype=own_dtype(config, device), attn_implementation=attention, trust_remote_code=False
+                config, dtype=own_dtype(config, device), attn_implementation=attention, trust_remote_code=trusted
             )
         if has_file(base, _GENERATION, local_files_only=offline):
             model.generation_config = GenerationConfig.from_pretrained(base, local_files_only=offline)
     if trainable:
         model = _with_last_adapter(model, ref.adapters[-1])
-    return Loaded(
+    return Outline(
+        place=device,
         model=model.eval(),
         tokenizer=tokenizer,
         template=chosen,

@@ -1,0 +1,232 @@
+"""What a training run would take, without its weights: exact tokens and steps, memory, hours, and whether it fits."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+from medcli.core import gpus, model_ref
+from medcli.core.record import Conversation
+from medcli.core.report import Report
+from medcli.core.settings import Resolved
+from medcli.core.train_settings import TrainSettings
+from medcli.core.tuner_settings import LoraSettings
+from medcli.steps import train_samples
+from medcli.steps.train import METHODS, Prepared, check_stages, sample_of
+from medcli.steps.train_data import sources_of, training_records
+
+if TYPE_CHECKING:
+    import torch
+
+    from medcli.engine.estimate import Estimate, Range, Target
+    from medcli.engine.pack import Example
+
+FITS, MAY_FIT, TOO_BIG = "fits", "may not fit", "does not fit"
+_SHORT = 256  # tokens; samples are not advised to be cut below
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Flags that would make a run smaller, and the bytes it then takes at most."""
+
+    flags: str
+    bytes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A run as it would be prepared (its model has no weights), and what it takes.
+
+    `available` are bytes on the device called `where`. `hours` is None, and `speed` says why, when nothing is known of
+    the device but its memory. `changes` are what helps when it does not surely fit, most first.
+    """
+
+    prepared: Prepared
+    where: str
+    estimate: "Estimate"
+    available: float
+    hours: "Range | None"
+    speed: str
+    changes: Sequence[Change]
+
+    @property
+    def facts(self) -> list[tuple[str, Any]]:
+        """The plan in figures."""
+        return [*self.prepared.facts[:-1], ("device, precision", f"{self.where}, {self.prepared.precision}")]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the run has the memory it needs."""
+        total = self.estimate.total
+        return FITS if total.high <= self.available else MAY_FIT if total.expected <= self.available else TOO_BIG
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where the run is to take place: a device of this machine, or a card that need not be here."""
+
+    device: "torch.device"
+    card: gpus.Card | None
+
+    @property
+    def name(self) -> str:
+        return self.card.name if self.card else str(self.device)
+
+    @property
+    def available(self) -> float:
+        """Bytes that a run can have."""
+        from medcli.engine import device
+
+        return (self.card.usable if self.card else device.free_gib(self.device)) * 2**30
+
+    def precision(self, settings: TrainSettings) -> str:
+        """The precision that `settings` mean there."""
+        from medcli.engine.train_arguments import precision_of
+
+        if self.card and settings.precision == "auto":
+            return self.card.precision
+        return precision_of(settings, self.device)
+
+
+def plan(name: str, resolved: Resolved[TrainSettings], report: Report, *, gpu: str = "") -> Planned:
+    """Encode the data and rehearse a step of the model, of which only configuration and tokenizer are read.
+
+    `gpu` is a card ("RTX 4090") or its memory ("24GB"); "" is the device of the settings. Writes nothing.
+
+    Raises what `train.prepare` raises, and UsageError for an unknown card.
+    """
+    card = gpus.card_of(gpu) if gpu else None
+    report.stage("loading torch and transformers")
+    import torch
+
+    from medcli.engine import device, estimate
+
+    place = _Place(device=torch.device("cuda") if card else device.pick(resolved.values.device), card=card)
+    target = estimate.target_of(None if card else place.device, place.precision(resolved.values))
+    prepared = _prepare(name, resolved, place, report)
+    settings, loaded, data = resolved.values, prepared.loaded, prepared.data
+    quant = prepared.method.loading(settings).quant
+
+    report.stage("rehearsing a step without weights")
+    found = estimate.estimate(loaded, settings, data, quant=quant, target=target, steps=prepared.steps)
+    hours, speed = _hours(found.operations, place, target)
+    planned = Planned(
+        prepared=prepared,
+        where=place.name,
+        estimate=found,
+        available=place.available,
+        hours=hours,
+        speed=speed,
+        changes=(),
+    )
+    return planned if planned.verdict == FITS else replace(planned, changes=_changes(planned, target))
+
+
+def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report: Report) -> Prepared:
+    """As `train.prepare`, but for the weights and what is checked with them."""
+    from medcli.engine import attention, remote_code
+    from medcli.engine.outline import outline
+    from medcli.engine.train_arguments import steps_of
+
+    method, settings = METHODS.get(name), resolved.values
+    sources = sources_of(settings, method.RECORD.__name__.lower(), report)
+    ref = model_ref.resolve(settings.model)
+    ref = remote_code.consent(ref) if settings.trust_remote_code else ref
+    how = method.loading(settings)
+    check_stages(ref, settings, how)
+    outlined = outline(
+        ref, device=place.device, report=report, template=settings.template, trainable=how.trainable,
+        attention=attention.NAME if settings.packing else None,
+    )  # fmt: skip
+    outlined = replace(outlined, prefix=how.prefix)
+    records = training_records(sources, settings)
+    total = sum(source.count for source in sources)
+    data, losses = train_samples.encoded(outlined, method.RECORD, records, "train", total, settings, report)
+    train_samples.check_learnable(losses, len(data))
+    if method.RECORD is Conversation:
+        train_samples.check_end(outlined, _first(data[0]))
+    held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
+    total = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
+    valid, _ = train_samples.encoded(outlined, method.RECORD, held, "valid", total, settings, report)
+    precision = place.precision(settings)
+    return Prepared(
+        name=name,
+        method=method,
+        resolved=resolved,
+        ref=ref,
+        sources=sources,
+        loaded=method.prepare(outlined, _shapes_only(settings, precision)),
+        data=data,
+        valid=valid if len(valid) else None,
+        losses=losses,
+        sample=sample_of(outlined, next(training_records(sources, settings))),
+        steps=steps_of(settings, len(data)),
+        precision=precision,
+    )
+
+
+def _first(sample: "Example | list[Example]") -> "Example":
+    return sample[0] if isinstance(sample, list) else sample
+
+
+def _shapes_only(settings: TrainSettings, precision: str) -> TrainSettings:
+    """The settings with the precision of the planned device; PiSSA has LoRA's shapes, but needs weights to start."""
+    changed: dict[str, Any] = {"precision": precision}
+    if isinstance(settings, LoraSettings):
+        changed["init"] = "default"
+    return replace(settings, **changed)
+
+
+def _hours(operations: float, place: _Place, target: "Target") -> tuple["Range | None", str]:
+    """The hours of so many operations, and by what speed."""
+    from medcli.engine import estimate
+
+    if place.card is None:
+        speed = estimate.measured_speed(place.device, target.precision)
+        low, _, high = estimate.OF_PRODUCT
+        said = f"{low:.0%} to {high:.0%} of {speed / 1e12:.3g} TFLOPS, measured on {place.device}"
+        return estimate.hours(operations, speed, estimate.OF_PRODUCT), said
+    if target.precision not in place.card.tflops:
+        return None, "of this GPU only the memory is known; name it, as in --gpu 'RTX 4090', for hours"
+    speed = place.card.tflops[target.precision] * 1e12
+    low, _, high = estimate.OF_DATA_SHEET
+    return estimate.hours(operations, speed, estimate.OF_DATA_SHEET), (
+        f"{low:.0%} to {high:.0%} of {speed / 1e12:g} TFLOPS ({target.precision}, {place.card.source})"
+    )
+
+
+def _changes(planned: Planned, target: "Target") -> list[Change]:
+    """What would help, the most effective first; all of it together when nothing does by itself."""
+    from medcli.engine import estimate
+
+    prepared, settings = planned.prepared, planned.prepared.resolved.values
+
+    def needed(fields: dict[str, Any]) -> float:
+        changed = replace(settings, **fields)
+        row = estimate.longest_row(prepared.data, changed)
+        quant = prepared.method.loading(changed).quant
+        return estimate.total_bytes(prepared.loaded, changed, row, quant=quant, target=target)
+
+    ways = list(_ways(settings, prepared))
+    found = sorted((Change(flags=flags, bytes=needed(fields)) for flags, fields in ways), key=lambda one: one.bytes)
+    if len(found) > 1 and found[0].bytes > planned.available:
+        together = dict(chain.from_iterable(fields.items() for _, fields in ways))
+        found.append(Change(flags=" ".join(flags for flags, _ in ways), bytes=needed(together)))
+    return found
+
+
+def _ways(settings: TrainSettings, prepared: Prepared) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Flags that make a run smaller, and the settings they are."""
+    from medcli.engine import estimate
+
+    named = {flag: value for flag, value, _ in prepared.resolved.rows()}
+    longest = max(len(example.ids) for example in estimate.longest_row(prepared.data, settings))
+    if not settings.checkpointing and prepared.loaded.causal_lm.supports_gradient_checkpointing:
+        yield "--checkpointing", {"checkpointing": True}
+    if settings.batch > 1:
+        accumulate = settings.batch * settings.accumulate
+        yield f"--batch 1 --accumulate {accumulate}", {"batch": 1, "accumulate": accumulate}
+    if named.get("tuner", prepared.name) == "lora" and (named["quant"], named["init"]) == ("none", "default"):
+        yield "--quant 4bit", {"quant": "4bit"}
+    if longest > _SHORT:
+        yield f"--max-length {longest // 2}", {"max_length": longest // 2}
