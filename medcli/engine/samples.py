@@ -70,7 +70,7 @@ class Answers(TrainerCallback):
             return
         with self._run.samples_file.open("a", encoding="utf-8") as file:
             for prompt, said in zip(self._prompts, answers, strict=True):
-                self._report.note(f"step {state.global_step}: {prompt.text} → {' '.join(said.split())}")
+                self._report.note(f"step {state.global_step}: {prompt.text} → {' '.join(said.split()) or '(nothing)'}")
                 row = {"step": state.global_step, "question": prompt.text, "answer": said}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
