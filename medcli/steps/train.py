@@ -127,9 +127,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     ref = model_ref.resolve(settings.model)
 
     report.stage("loading torch and transformers")
-    from medcli.engine import agreement, attention, device, remote_code, tracking
+    from medcli.engine import attention, device, remote_code, tracking
     from medcli.engine.load import load
-    from medcli.engine.pack import flat
     from medcli.engine.train_arguments import precision_of, steps_of
 
     ref = remote_code.consent(ref) if settings.trust_remote_code else ref
@@ -153,11 +152,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     records = training_records(sources, settings)
     data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
     train_samples.check_learnable(losses, len(data))
-    first = flat([data[index] for index in range(min(_CHECKED, len(data)))])[:_CHECKED]
-    if method.RECORD is Conversation:
-        train_samples.check_end(loaded, first[0])
-    if settings.packing:
-        agreement.check(loaded, first)
+    _check_first(loaded, data, method.RECORD, settings)
     valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", held_count, settings, report)
     train_warnings.check(settings, len(valid))
     loaded = method.prepare(loaded, settings)
@@ -175,6 +170,18 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         steps=steps_of(settings, len(data)),
         precision=precision,
     )
+
+
+def _check_first(loaded: "Loaded", data: "Samples", kind: type[Record], settings: TrainSettings) -> None:
+    """Try the first samples: answers must end as the model can stop, and packed rows be read as each one alone."""
+    from medcli.engine import agreement
+    from medcli.engine.pack import flat
+
+    first = flat([data[index] for index in range(min(_CHECKED, len(data)))])[:_CHECKED]
+    if kind is Conversation:
+        train_samples.check_end(loaded, first[0])
+    if settings.packing:
+        agreement.check(loaded, first)
 
 
 def sample_of(loaded: "Loaded", record: Record) -> list[Segment]:
