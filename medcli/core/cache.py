@@ -12,6 +12,7 @@ from medcli.core.atomic import storage_error
 from medcli.core.errors import StorageError
 
 _LOCK = ".lock"
+_UNITS = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10}
 _SPARE = 2  # a disk must have this many times what is still to be written
 
 
@@ -68,12 +69,12 @@ def _make_room(mine: Path, file: Path, size: int, bound: int) -> None:
 
 def _lack(folder: Path, size: int, missing: int, taken: int, bound: int) -> str:
     if size > bound:
-        return f"it takes {gib(size)}, and {gib(bound)} are allowed"
+        return f"it takes {readable(size)}, and {readable(bound)} are allowed"
     if taken + size > bound:
-        return f"it takes {gib(size)}, and runs at work hold {gib(taken)} of the {gib(bound)} allowed"
+        return f"it takes {readable(size)}, and runs at work hold {readable(taken)} of the {readable(bound)} allowed"
     free = shutil.disk_usage(folder).free
     if free < _SPARE * missing:
-        return f"it takes {gib(size)}, and only {gib(free)} are free on the disk of {folder.parent}"
+        return f"it takes {readable(size)}, and only {readable(free)} are free on the disk of {folder.parent}"
     return ""
 
 
@@ -85,6 +86,7 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir())
 
 
-def gib(size: float) -> str:
-    """Bytes, said in GiB, or in MiB when they are few."""
-    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
+def readable(size: float) -> str:
+    """Bytes in the largest unit that leaves a number of 1 or more."""
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if size >= _UNITS[unit]), "KiB")
+    return f"{size / _UNITS[unit]:.1f} {unit}"

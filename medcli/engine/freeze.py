@@ -14,7 +14,7 @@ from medcli.core.model_ref import TENSORS_CONFIG
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.tuner_settings import FreezeSettings
-from medcli.engine import trainer, trunk
+from medcli.engine import trainer, trunk_cache
 from medcli.engine.loaded import Loaded
 from medcli.engine.pack import Samples
 from medcli.engine.tensors import TENSORS
@@ -44,7 +44,7 @@ def train(
     thawed: Loaded, data: Samples, valid: Samples | None, settings: FreezeSettings, run: RunFolder, report: Report
 ) -> Outcome:
     """Train the chosen layers, and save their tensors to `run.adapter` unless a person stopped the run."""
-    with trunk.remembered(thawed, list(decoder_blocks(thawed.model)), data, settings, report) as hooks:
+    with trunk_cache.remembered(thawed, list(decoder_blocks(thawed.model)), data, settings, report) as hooks:
         outcome = trainer.train(
             thawed, data, valid, settings, run, report, before=hooks.batch, before_checkpoint=hooks.checkpoint
         )

@@ -13,7 +13,8 @@ from medcli.core.report import Silent
 from medcli.core.run_folder import RunFolder
 from medcli.engine import attention, freeze
 from medcli.engine.pack import Blocks, Example, Examples
-from medcli.engine.trunk import Memory, Rows, skippable
+from medcli.engine.trunk import skippable
+from medcli.engine.trunk_cache import Memory, Rows
 from medcli.methods.freeze import Settings
 from tests import tiny_model
 
@@ -239,7 +240,7 @@ def test_off_where_the_trunk_drops_out(project, tmp_path, bases, data):
     model = loaded(bases, attention_dropout=0.1)
     calls = count_calls(model)
     trained(model, data, SETTINGS, tmp_path / "run", report)
-    assert "drop out at random" in report.said
+    assert "differs by dropout" in report.said
     assert len(calls) == 3 * EPOCH + 2
 
 
@@ -250,7 +251,7 @@ def test_off_where_a_higher_layer_takes_more_than_hidden_states(project, tmp_pat
     layers[0].mlp.register_forward_hook(lambda module, inputs, out: kept.append(out))
     layers[3].mlp.register_forward_hook(lambda module, inputs, out: out + kept.pop() if kept else out)
     trained(model, data, SETTINGS, tmp_path / "run", report)
-    assert "does more there" in report.said
+    assert "share more than hidden states" in report.said
 
 
 def test_a_full_disk_does_not_end_the_run(tmp_path, data):
