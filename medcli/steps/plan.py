@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from medcli.core import gpus, model_ref
@@ -11,9 +11,9 @@ from medcli.core.report import Report
 from medcli.core.settings import Resolved
 from medcli.core.train_settings import TrainSettings
 from medcli.core.tuner_settings import LoraSettings
-from medcli.steps import train_samples
+from medcli.steps import train_samples, train_warnings
 from medcli.steps.train import METHODS, Prepared, check_stages, sample_of
-from medcli.steps.train_data import sources_of, training_records
+from medcli.steps.train_data import sources_of, training_records, validation_records
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +130,8 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
 
     method, settings = METHODS.get(name), resolved.values
     sources = sources_of(settings, method.RECORD.__name__.lower(), report)
+    held, held_count = validation_records(sources, settings)
+    train_warnings.check(settings, held_count)
     ref = model_ref.resolve(settings.model)
     ref = remote_code.consent(ref) if settings.trust_remote_code else ref
     how = method.loading(settings)
@@ -145,9 +147,8 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     train_samples.check_learnable(losses, len(data))
     if method.RECORD is Conversation:
         train_samples.check_end(outlined, _first(data[0]))
-    held = islice(chain.from_iterable(source.dataset.records("valid") for source in sources), settings.valid_limit)
-    total = min(settings.valid_limit, sum(source.dataset.count("valid") for source in sources))
-    valid, _ = train_samples.encoded(outlined, method.RECORD, held, "valid", total, settings, report)
+    valid, _ = train_samples.encoded(outlined, method.RECORD, held, "valid", held_count, settings, report)
+    train_warnings.check(settings, len(valid))
     precision = place.precision(settings)
     return Prepared(
         name=name,
