@@ -6,7 +6,8 @@ answer; `eos_token` is the tokenizer's), `models`, `origin`, and `control` (word
 no tokens of their own). A model's own template without marks is understood by following where the answers land.
 
 Templates that let a model think are asked not to (`enable_thinking=False`); an answer that holds its own
-`<think>…</think>` needs a template named for it, such as qwen3-thinking.
+`<think>…</think>` needs a template named for it, such as qwen3-thinking. Such templates write history otherwise than
+they ask for it, so every answer is learnt as the last one of its dialogue: `lessons`.
 """
 
 import json
@@ -119,8 +120,23 @@ class ChatTemplate:
             return _split_at_marks(self._marked(clean, ask))
         return [Segment(text=self.text_of(clean, True), trained=False)] if ask else self._follow(clean)
 
+    def lessons(self, messages: Sequence[Message]) -> list[Sequence[Message]]:
+        """The dialogues that together teach every answer of this one.
+
+        It is one, unless the template writes an earlier answer otherwise than it asks for it, as thinking ones do:
+        then each answer is the last one of a dialogue of its own.
+        """
+        answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
+        if answers == [len(messages) - 1] or sum(part.trained for part in self.render(messages)) == len(answers):
+            return [messages]
+        return [messages[: index + 1] for index in answers]
+
     def _follow(self, messages: Sequence[Message]) -> list[Segment]:
-        """What a template without marks adds past the prompt for an answer, up to its stop word, is learnt."""
+        """What a template without marks adds past the prompt for an answer, up to its stop word, is learnt.
+
+        Not so where history has another prompt, another beginning or another end than the last answer: none of that is
+        for the model to say.
+        """
         whole, places = self.text_of(messages, False), self._places(messages)
         asked = [index for index, message in enumerate(messages) if message.role == "assistant"]
         if len(places) != len(asked):
@@ -131,17 +147,14 @@ class ChatTemplate:
         segments, done = [], 0
         for index, (opened, close), end in zip(asked, places, ends, strict=True):
             prompt = self.text_of(messages[:index], True)
-            follows = bool(prompt) and whole.startswith(prompt) and len(prompt) <= opened
-            if not follows and index == len(messages) - 1:
-                raise self._unclear(f"asks with {prompt[-30:]!r}, and then writes down something else")
-            begins = len(prompt) if follows else opened
-            # An end unlike the last one's says that the dialogue goes on, which is not the model's to say.
-            stop = close + len(over) if end.startswith(over) else close
-            segments += [
-                Segment(text=whole[done:begins], trained=False),
-                Segment(text=whole[begins:stop], trained=True),
-            ]
-            done = stop
+            if not (prompt and whole.startswith(prompt) and len(prompt) <= opened):
+                if index == len(messages) - 1:
+                    raise self._unclear(f"asks with {prompt[-30:]!r}, and then writes down something else")
+            elif end.startswith(over) and self.text_of(messages[: index + 1], False).startswith(whole[:close]):
+                stop = close + len(over)
+                segments += [Segment(text=whole[done : len(prompt)], trained=False)]
+                segments += [Segment(text=whole[len(prompt) : stop], trained=True)]
+                done = stop
         segments.append(Segment(text=whole[done:], trained=False))
         return [segment for segment in segments if segment.text]
 

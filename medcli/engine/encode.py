@@ -38,11 +38,13 @@ def encode_all(
     """Examples of at most `max_length` tokens; the oldest exchanges are dropped first, an answer's end never is."""
     done = 0
     for batch in batches(conversations, BATCH):
-        rendered = [template.render(conversation.messages) for conversation in batch]
-        for conversation, example in zip(batch, encode(rendered, tokenizer), strict=True):
+        lessons = [lesson for conversation in batch for lesson in template.lessons(conversation.messages)]
+        for lesson, example in zip(
+            lessons, encode([template.render(lesson) for lesson in lessons], tokenizer), strict=True
+        ):
             fitting: Example | None = example
             if len(example.ids) > max_length:
-                fitting = _shortened(conversation.messages, template, tokenizer, max_length, losses)
+                fitting = _shortened(lesson, template, tokenizer, max_length, losses)
             if fitting is not None and not fitting.trained[1:].any():
                 losses.untrained += 1
             elif fitting is not None:

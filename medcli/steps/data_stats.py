@@ -4,9 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medcli.core.batches import batches
 from medcli.core.chat_template import Segment
@@ -18,6 +18,9 @@ from medcli.core.model_ref import resolve
 from medcli.core.record import Conversation, Document, Message, Preference, Question, Record
 from medcli.core.report import Report, Silent
 from medcli.steps.refused_rows import refused_examples
+
+if TYPE_CHECKING:
+    from medcli.engine.pack import Example
 
 DEPARTMENTS = 20  # named; the rest is counted together
 MOSTLY_HAN, SOME_HAN, NO_HAN = "mostly Han", "some Han", "no Han"
@@ -263,8 +266,9 @@ class _Tokens:
     def sizes(self, records: Sequence[Record]) -> list[tuple[int, int]]:
         from medcli.engine.encode import encode
 
-        examples = encode([self._segments(record) for record in records], self._tokenizer)
-        return [(len(example.ids), int(example.trained.sum())) for example in examples]
+        lessons = [self._lessons(record) for record in records]
+        examples = iter(encode(list(chain(*lessons)), self._tokenizer))
+        return [_size([next(examples) for _ in each]) for each in lessons]
 
     def kept(self, record: Conversation, max_length: int) -> int:
         from medcli.engine.encode import Losses, encode_all
@@ -272,15 +276,19 @@ class _Tokens:
         fitting = encode_all([record], self._template, self._tokenizer, max_length=max_length, losses=Losses())
         return sum(int(example.trained.sum()) for example in fitting)
 
-    def _segments(self, record: Record) -> list[Segment]:
+    def _lessons(self, record: Record) -> list[list[Segment]]:
         match record:
             case Conversation():
-                return self._template.render(record.messages)
+                return [self._template.render(lesson) for lesson in self._template.lessons(record.messages)]
             case Preference():
                 answer = Message(role="assistant", content=_longer(record))
-                return self._template.render([*record.prompt, answer])
+                return [self._template.render([*record.prompt, answer])]
             case Document() | Question():
-                return [Segment(text="\n".join(_parts(record)), trained=True)]
+                return [[Segment(text="\n".join(_parts(record)), trained=True)]]
+
+
+def _size(lessons: Sequence["Example"]) -> tuple[int, int]:
+    return max(len(lesson.ids) for lesson in lessons), sum(int(lesson.trained.sum()) for lesson in lessons)
 
 
 def _answers(record: Record) -> int:

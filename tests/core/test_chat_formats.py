@@ -152,7 +152,8 @@ def test_what_is_learnt_is_the_answers_and_their_ends(name):
     ours = template(name)
     assert {"stop", "models", "origin"} <= set(ours.header)
     for dialogue in (TWO_TURNS, [*WITH_SYSTEM, *TWO_TURNS[1:]]):
-        learnt = [segment.text for segment in ours.render(dialogue) if segment.trained]
+        lessons = [ours.render(lesson) for lesson in ours.lessons(dialogue)]
+        learnt = [segment.text for lesson in lessons for segment in lesson if segment.trained]
         assert [re.sub(r"\s", "", text) for text in learnt] == [f"{a}{ours.stops[0]}" for a in ("多大了？", "看儿科。")]
 
 
@@ -160,11 +161,11 @@ def test_what_is_learnt_is_the_answers_and_their_ends(name):
 def test_learning_begins_where_chat_asks(name):
     """What is learnt follows the prompt at once: no word between them that the model would have to guess."""
     ours = template(name)
-    whole = ours.render(TWO_TURNS)
-    last = max(index for index, segment in enumerate(whole) if segment.trained)
-    assert plain(whole[:last]) == plain(ours.render(TWO_TURNS[:3], ask=True))
-    first = ours.render(TWO_TURNS[:2])
-    assert plain(first).startswith(plain(ours.render(TWO_TURNS[:1], ask=True)))
+    prompts = [plain(ours.render(TWO_TURNS[:asked], ask=True)) for asked in (1, 3)]
+    found = []
+    for lesson in map(ours.render, ours.lessons(TWO_TURNS)):
+        found += [plain(lesson[:index]) for index, segment in enumerate(lesson) if segment.trained]
+    assert found == prompts
 
 
 @pytest.mark.parametrize("name", PLAIN)
@@ -197,6 +198,7 @@ def test_a_template_without_marks_is_understood(name):
     bare = ChatTemplate(name="bare", text=text, tokens=TOKENS, reserved=marked.reserved)
     assert not bare.marked
     assert shown(bare.render(TWO_TURNS)) == shown(marked.render(TWO_TURNS))
+    assert bare.lessons(TWO_TURNS) == marked.lessons(TWO_TURNS)
     spaced = talk(("u", " 甲\n"), ("a", "\n 乙 "))
     assert plain(bare.render(spaced)) == plain(marked.render(spaced))
 
@@ -210,6 +212,21 @@ def test_a_thought_needs_a_template_that_asks_for_one(name):
     assert "先问年龄" not in again  # officially earlier thoughts are left out,
     assert "«多大了" not in again  # and an answer cut loose from its thought teaches nothing good
     assert again.count("«") == 1
+
+
+@pytest.mark.parametrize("name", ["qwen3", "qwen3.5", "qwen3-thinking", "deepseek-thinking"])
+def test_where_history_is_rewritten_each_answer_is_the_last_of_a_dialogue(name):
+    thought = "" if name in PLAIN else THOUGHT
+    dialogue = talk(
+        ("u", "发烧"), ("a", f"{thought}多大了？"), ("u", "3岁。"), ("a", f"{thought}看儿科。"), ("u", "谢谢")
+    )
+    ours = template(name)
+    assert ours.lessons(dialogue) == [dialogue[:2], dialogue[:4]]
+    for lesson, answer in zip(ours.lessons(dialogue), ("多大了？", "看儿科。"), strict=True):
+        rendered = ours.render(lesson)
+        assert [segment.text.endswith(answer + ours.stops[0]) for segment in rendered if segment.trained] == [True]
+        assert plain(rendered).startswith(plain(ours.render(lesson[:-1], ask=True)))
+        assert plain(rendered).count(THOUGHT.split()[1]) == (1 if thought else 0)
 
 
 def test_a_thought_is_learnt_with_its_answer():

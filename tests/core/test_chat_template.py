@@ -51,15 +51,20 @@ def test_a_template_that_hides_what_is_learnt_is_an_error(text, problem):
         bare(text).render(DIALOGUE)
 
 
-def test_where_history_differs_the_answers_words_are_learnt():
-    """An earlier prompt that history leaves out, and an earlier end that is not the end, are not learnt."""
+def test_where_history_differs_only_the_last_answer_is_learnt():
+    """Each is the last answer of a dialogue of its own."""
     text = (
         "{% for m in messages %}[{{ m.role }}]{{ '<calm>' if loop.last and m.role == 'assistant' }}{{ m.content }}"
         "{{ '<stop>' if loop.last or m.role != 'assistant' else '<go-on>' }}{% endfor %}"
         "{{ '[assistant]<calm>' if add_generation_prompt }}"
     )
-    learnt = [segment.text for segment in bare(text).render(DIALOGUE) if segment.trained]
-    assert learnt == ["多大了？", "建议就诊儿科。<stop>"]
+    assert bare(text).lessons(DIALOGUE) == [DIALOGUE[:3], DIALOGUE]
+    learnt = [[part.text for part in bare(text).render(lesson) if part.trained] for lesson in (DIALOGUE[:3], DIALOGUE)]
+    assert learnt == [["多大了？<stop>"], ["建议就诊儿科。<stop>"]]
+
+
+def test_a_dialogue_without_an_answer_is_a_lesson_without_one():
+    assert bare(EACH + "{{ m.content }}<stop>" + ASK).lessons(DIALOGUE[:2]) == [DIALOGUE[:2]]
 
 
 def test_what_cannot_be_learnt_can_still_be_asked():

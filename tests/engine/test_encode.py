@@ -121,7 +121,23 @@ def test_a_prompt_is_what_training_began_with(name):
     assert list(example.ids[: len(prompt)]) == prompt
     end = template.stops[0]
     assert tokenizer.decode(example.ids[len(prompt) :][example.trained[len(prompt) :]]) == f"1. 请就医。{end}"
-    assert tokenizer.decode(example.ids[example.trained]) == f"多休息。{end}1. 请就医。{end}"
+    learnt = tokenizer.decode(example.ids[example.trained])
+    assert learnt == (f"1. 请就医。{end}" if name == "qwen3" else f"多休息。{end}1. 请就医。{end}")
+
+
+def test_where_history_is_rewritten_every_answer_is_learnt_from_its_own_prompt():
+    tokenizer = qwen()
+    template = template_of(tokenizer, ModelRef(base="qwen"), "qwen3")
+    talk = conversation("头痛", "多休息。", "还痛", "请就医。", system="你是医生")
+    found, losses = examples((tokenizer, template), [talk, conversation("咳", "多喝水。")])
+    assert [learnt((tokenizer, template), example) for example in found] == [
+        "多休息。<|im_end|>", "请就医。<|im_end|>", "多喝水。<|im_end|>",
+    ]  # fmt: skip
+    for example, asked in zip(found, (talk.messages[:2], talk.messages[:4]), strict=False):
+        prompt = tokenizer(plain(template.render(asked, ask=True)), add_special_tokens=False)["input_ids"]
+        assert list(example.ids[: len(prompt)]) == prompt
+        assert list(example.trained).index(True) == len(prompt)
+    assert losses == Losses()
 
 
 def test_characters_of_several_tokens_are_learnt_whole():

@@ -79,7 +79,8 @@ OFFICIAL = {
     "qwen3_vl": ("chatml", CHATML, "<|im_end|>", "{}<|im_end|>"),
 }
 PICTURES = {"idefics3", "llava_next", "smolvlm"}  # a text in them is a list of parts
-HISTORY = {"gptoss"}  # what ends an earlier answer is not what ends the last one
+# History has no empty thought, or another end of an answer: a dialogue is learnt answer by answer.
+REWRITTEN = {"gptoss", "qwen3", "qwen3_5_nothink", "qwen3_5_think", "qwen3_6"}
 DIALOGUE = (
     Message(role="user", content="孩子 发烧"),
     Message(role="assistant", content="多大了？"),
@@ -125,16 +126,17 @@ def test_an_official_template_is_learnt_exactly(file):
     tokenizer = tokenizer_of(file, words, eos)
     template = template_of(tokenizer, ModelRef(base="base"))
     assert template.text == (shipped_text(ours) if ours else tokenizer.chat_template)
-    for dialogue in (DIALOGUE, DIALOGUE[:2]):
-        segments = template.render(dialogue)
-        whole = official(tokenizer, dialogue, False)
-        assert plain(segments).removesuffix("<|user|>" if file == "glm4moe" else "") == whole
-        answers = [learnt.format(message.content) for message in dialogue if message.role == "assistant"]
-        if file in HISTORY and len(answers) == 2:
-            answers[0] = answers[0].removesuffix(eos)
-        assert [segment.text for segment in segments if segment.trained] == answers
+    lessons = template.lessons(DIALOGUE)
+    assert len(lessons) == (2 if file in REWRITTEN else 1)
+    found = []
+    for lesson in lessons:
+        segments = template.render(lesson)
+        ended = "<|user|>" if file == "glm4moe" else ""  # which the official one writes with the next turn
+        assert plain(segments) == official(tokenizer, lesson, False) + ended
         example = encode([segments], tokenizer)[0]
-        assert tokenizer.decode(example.ids[example.trained]) == "".join(answers)
+        found += [segment.text for segment in segments if segment.trained]
+        assert tokenizer.decode(example.ids[example.trained]) == "".join(found[-1:] if len(lessons) > 1 else found)
+    assert found == [learnt.format(message.content) for message in DIALOGUE if message.role == "assistant"]
 
 
 @pytest.mark.parametrize("file", OFFICIAL)
@@ -174,6 +176,7 @@ def test_thoughts_are_rendered_as_qwen3_does():
         else message
         for message in DIALOGUE
     ]
+    assert ours.lessons(thought) == [thought[:2], thought]
     for dialogue in (thought, thought[:2], [SYSTEM, *thought], DIALOGUE):
         assert plain(ours.render(dialogue)) == official(tokenizer, dialogue, False, enable_thinking=True)
         assert plain(ours.render(dialogue[:-1], ask=True)) == official(
