@@ -4,7 +4,7 @@ N processes with B samples each take what one process with N x B samples would t
 where an epoch does not fill the last batches they are filled with nothing, not with samples that some would meet twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch.utils.data import Dataset, Sampler
@@ -29,13 +29,9 @@ class Filled(Dataset[Example | list[Example]]):
 class InOrder(Sampler[int]):
     """The samples of a `Filled`, shuffled anew each epoch as accelerate's sampler does, the empty ones last."""
 
-    def __init__(self, filled: Filled, seed: int, *, shuffle: bool) -> None:
-        self._filled, self._seed, self._shuffle = filled, seed, shuffle
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the loader before each epoch."""
-        self._epoch = epoch
+    def __init__(self, filled: Filled, seed: int, epoch: Callable[[], int], *, shuffle: bool) -> None:
+        """`epoch` tells the present one, from 0: accelerate does not, when a run is resumed within an epoch."""
+        self._filled, self._seed, self._epoch, self._shuffle = filled, seed, epoch, shuffle
 
     def __len__(self) -> int:
         return len(self._filled)
@@ -43,7 +39,7 @@ class InOrder(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         real = len(self._filled.samples)
         if self._shuffle:
-            generator = torch.Generator().manual_seed(self._seed + self._epoch)
+            generator = torch.Generator().manual_seed(self._seed + self._epoch())
             yield from torch.randperm(real, generator=generator).tolist()
         else:
             yield from range(real)

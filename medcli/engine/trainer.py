@@ -138,12 +138,15 @@ class _Trainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        def epoch() -> int:
+            return int(self.state.epoch or 0)
+
         if self.args.train_sampling_strategy == "group_by_length":
             rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-            return LengthGroups(self.train_dataset, rows, self.args.seed, lambda: int(self.state.epoch or 0))
+            return LengthGroups(self.train_dataset, rows, self.args.seed, epoch)
         if isinstance(self.train_dataset, Filled):
             shuffle = self.args.train_sampling_strategy != "sequential"
-            return InOrder(self.train_dataset, self.args.seed, shuffle=shuffle)
+            return InOrder(self.train_dataset, self.args.seed, epoch, shuffle=shuffle)
         return super()._get_train_sampler(train_dataset)
 
     def _get_output_dir(self, trial: Any) -> str:
