@@ -173,7 +173,7 @@ def test_every_kind_trains_and_answers_as_its_merged_model(train, med, kind):
 
 def test_packed_and_padded_rows_learn_alike(train, project):
     for name, words in {"packed": [], "padded": ["--no-packing"]}.items():
-        assert train("--run", name, "--max-steps", 4, *words).exit_code == 0
+        assert train("--run", name, "--max-steps", 4, "--batch", 64, *words).exit_code == 0
     assert losses(project, "packed") == pytest.approx(losses(project, "padded"), rel=1e-4)
 
 
