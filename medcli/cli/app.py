@@ -43,11 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from medcli.cli import processes
 
             processes.take_place(sys.argv[1:] if arguments is None else arguments)
-        sys.exit(_run(given))
+        code = _run(given)
     except (KeyboardInterrupt, Exception) as error:
         if debug and not isinstance(error, KeyboardInterrupt):
             raise
-        sys.exit(_explain(error))
+        code = _explain(error)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to unwind; python would print a traceback
+    sys.exit(code)
 
 
 def _run(given: list[str]) -> int:

@@ -108,9 +108,8 @@ def _code(failures: Mapping[int, ProcessFailure], meeting: Meeting, told: bool) 
         return INTERRUPTED
     if told:
         raise KeyboardInterrupt
-    in_order = sorted(failures.items(), key=lambda pair: pair[1].timestamp)
-    for rank, failure in in_order:
-        if failure.exitcode < 0:
+    for rank, failure in sorted(failures.items(), key=lambda pair: pair[1].timestamp):
+        if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # which the launcher sends to the rest
             name = signal.Signals(-failure.exitcode).name
             raise DeviceError(
                 f"process {rank} of the run was ended by {name}",
