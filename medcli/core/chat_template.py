@@ -181,19 +181,23 @@ class ChatTemplate:
         )
 
     def _as_text(self, message: Message) -> str:
-        control = self._control_of_answers if message.role == "assistant" else self._control
         content = message.content.replace(OPEN, "").replace(CLOSE, "")
-        return control.sub(lambda found: f"{found[0][0]} {found[0][1:]}", content)
+        if message.role == "assistant":
+            return self._tokens_of_answers.sub(_broken, content)
+        return self._tokens.sub(_broken, self._control.sub(_broken, content))
 
     @cached_property
     def _control(self) -> re.Pattern[str]:
         # A name with a colon is a role's only at the beginning of a line: elsewhere it is how people write.
         words = [word for word in self.header.get("control", "").split(" | ") if word]
-        named = [("^" if word.endswith((":", "：")) else "") + re.escape(word) for word in words]
-        return _any_of([*named, *map(re.escape, self.reserved)])
+        return _any_of([("^" if word.endswith((":", "：")) else "") + re.escape(word) for word in words])
 
     @cached_property
-    def _control_of_answers(self) -> re.Pattern[str]:
+    def _tokens(self) -> re.Pattern[str]:
+        return _any_of(list(map(re.escape, self.reserved)))
+
+    @cached_property
+    def _tokens_of_answers(self) -> re.Pattern[str]:
         return _any_of([re.escape(word) for word in self.reserved if word not in THOUGHT])
 
     def text_of(self, messages: Sequence[Message], ask: bool) -> str:
@@ -244,6 +248,10 @@ def _bracketed(message: Message) -> Message:
     end = start + len(core)
     content = f"{message.content[:start]}{OPEN}{core}{CLOSE}{message.content[end:]}"
     return Message(role=message.role, content=content)
+
+
+def _broken(word: re.Match[str]) -> str:
+    return f"{word[0][0]} {word[0][1:]}"
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern[str]:
