@@ -21,6 +21,7 @@ from medcli.core.tuner_settings import LoraSettings
 from medcli.engine import trainer
 from medcli.engine.loaded import Loaded
 from medcli.engine.pack import Samples
+from medcli.engine.stages import false_alarms_off
 from medcli.engine.train_arguments import precision_of
 from medcli.engine.trainer import Outcome
 
@@ -66,7 +67,15 @@ def _with_adapter(loaded: Loaded, settings: LoraSettings) -> Any:
         use_rslora=settings.rslora,
         init_lora_weights="pissa" if settings.init == "pissa" else True,
     )
-    return get_peft_model(loaded.model, config)
+    try:
+        with false_alarms_off():
+            return get_peft_model(loaded.model, config)
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"such an adapter does not fit {type(loaded.model).__name__}: {str(error).splitlines()[0]}",
+            hint="experts that are one tensor take plain LoRA alone: leave out --dropout, --dora and --init pissa,\n"
+            "or give adapters to the attention's layers only, with --targets q_proj,k_proj,v_proj,o_proj",
+        ) from error
 
 
 def _optimizer(settings: LoraSettings) -> trainer.Optimizer | None:

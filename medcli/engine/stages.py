@@ -1,7 +1,9 @@
 """Lay what runs have trained over a base model, one after the other."""
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trai
     return model
 
 
+@contextmanager
+def false_alarms_off() -> Iterator[None]:
+    """peft says that experts which are one tensor are no module, when it has already given them their own rank."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
+        yield
+
+
 def _check_tiny(stage: Path, config: str, base: str) -> None:
     """med-tiny is made anew when its recipe changes; what was trained on an older one would speak nonsense."""
     trained_on = Path(json.loads((stage / config).read_text("utf-8"))["base_model_name_or_path"]).name
@@ -49,7 +59,8 @@ def _with_adapter(model: Any, stage: Path, base: str, *, trainable: bool) -> Any
         raise ModelError(f"{stage} holds no adapter_model.safetensors", hint="pickled adapters are not loaded")
     _check_tiny(stage, ADAPTER_CONFIG, base)
     try:
-        return PeftModel.from_pretrained(model, stage, is_trainable=trainable)
+        with false_alarms_off():
+            return PeftModel.from_pretrained(model, stage, is_trainable=trainable)
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"the adapter {stage} does not fit its base model: {first}") from error
