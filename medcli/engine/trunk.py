@@ -103,7 +103,7 @@ def try_out(trunk: Trunk, loaded: Loaded, examples: Sequence[Example], settings:
         trunk.next(give=stored)
         try:
             skipped = _last_states(loaded, examples, settings.packing)
-        except (TypeError, AttributeError):  # a layer above misses what one below did not hand on
+        except (LookupError, TypeError, AttributeError):  # a layer above misses what one below did not hand on
             skipped = torch.zeros_like(plain)
         model.train()
         trunk.next(take=found.append)

@@ -64,7 +64,7 @@ def loaded(bases, family="llama", *, packing=True, **changes):
     table = {**base.model.config.to_dict(), "num_hidden_layers": LAYERS, "layer_types": None, **changes}
     torch.manual_seed(1)
     config = AutoConfig.for_model(**{key: value for key, value in table.items() if value is not None})
-    how = attention.NAME if packing else "sdpa"
+    how = attention.NAME if packing else None
     return replace(base, model=AutoModelForCausalLM.from_config(config, attn_implementation=how).eval())
 
 
@@ -244,14 +244,34 @@ def test_off_where_the_trunk_drops_out(project, tmp_path, bases, data):
     assert len(calls) == 3 * EPOCH + 2
 
 
-def test_off_where_a_higher_layer_takes_more_than_hidden_states(project, tmp_path, bases, data):
-    """As in models whose layers share keys and values."""
+@pytest.mark.parametrize("strict", [True, False])
+def test_off_where_a_higher_layer_takes_more_than_hidden_states(project, tmp_path, bases, data, strict):
+    """As in Gemma 3n and 4, whose layers share keys and values; one may miss them or do without."""
     report, model, kept = Notes(), loaded(bases), []
     layers = freeze.decoder_blocks(model.model)
     layers[0].mlp.register_forward_hook(lambda module, inputs, out: kept.append(out))
-    layers[3].mlp.register_forward_hook(lambda module, inputs, out: out + kept.pop() if kept else out)
+    layers[3].mlp.register_forward_hook(lambda module, inputs, out: out + kept.pop() if kept or strict else out)
     trained(model, data, SETTINGS, tmp_path / "run", report)
     assert "share more than hidden states" in report.said
+
+
+def test_off_where_a_sample_is_not_alone_in_its_row(project, tmp_path, bases, data):
+    """As in state space models, which carry what they have read from one document on to the next."""
+    report, model = Notes(), loaded(bases)
+    freeze.decoder_blocks(model.model)[1].mlp.register_forward_hook(lambda module, inputs, out: out.cumsum(1))
+    trained(model, data, SETTINGS, tmp_path / "run", report)
+    assert "the samples beside it" in report.said
+
+
+def test_layers_that_return_tuples(project, tmp_path, bases, data):
+    settings, runs = replace(SETTINGS, packing=False), {}
+    for size in (0.0, 20.0):
+        bloom = loaded(bases, model_type="bloom", packing=False, hidden_size=32, n_head=4, n_layer=LAYERS)
+        runs[size], _ = trained(
+            bloom, data, replace(settings, trunk_cache=size), tmp_path / str(size), report := Notes()
+        )
+    assert "from epoch 2 on" in report.said
+    assert all(torch.allclose(runs[0.0][name], runs[20.0][name], atol=1e-5, rtol=0) for name in runs[0.0])
 
 
 def test_a_full_disk_does_not_end_the_run(tmp_path, data):
