@@ -100,7 +100,9 @@ def _config_of_foreign(base: str) -> dict[str, Any]:
     """config.json when it asks for code of its own, else nothing."""
     with problems_said(base):
         path = cached_file(base, "config.json", local_files_only=is_offline(base))
-        config: dict[str, Any] = json.loads(Path(str(path)).read_text("utf-8"))
+        if path is None:  # a tokenizer alone
+            return {}
+        config: dict[str, Any] = json.loads(Path(path).read_text("utf-8"))
     if not config.get("auto_map") or config.get("model_type") in CONFIG_MAPPING:
         return {}
     if elsewhere := [str(name) for name in config["auto_map"].values() if "--" in str(name)]:
