@@ -9,7 +9,7 @@ from medcli.engine import trainer
 from medcli.engine.halving import cut
 from medcli.engine.pack import Examples
 from tests.engine import small_runs
-from tests.engine.small_runs import Notes, descend, difference, example, examples, settings, train
+from tests.engine.small_runs import Notes, descend, difference, example, examples, saved, settings, train
 
 TOKENS = 128  # of a whole row: batches of 4 are 128 or 256 tokens long, for rows are rounded up
 PLAIN = {"learning_rate": 0.1, "max_grad_norm": 0.0}
@@ -62,6 +62,16 @@ def test_the_weights_are_those_of_enough_memory(tiny_folder, tmp_path, tuner, ac
         [row["loss"] for row in RunFolder(tmp_path / name).metrics() if "loss" in row] for name in ("full", "enough")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_what_a_frozen_trunk_remembers_is_cut_alike(tiny_folder, tmp_path):
+    """From the second epoch on the trunk's outputs come from the disk; memory runs out while they are taken there."""
+    wanted = settings("freeze", batch=8, max_steps=6, trunk_cache=1.0, **PLAIN)
+    enough, device = tmp_path / "enough", Full(TOKENS)
+    train(tiny_folder, enough, wanted, "freeze", data=examples(16, longest=60))
+    train(tiny_folder, tmp_path / "full", wanted, "freeze", data=examples(16, longest=60), touch=device)
+    assert device.failures
+    assert difference(saved(enough), saved(tmp_path / "full")) < 1e-4  # Adam makes more of rounding than plain descent
 
 
 def test_padded_rows_are_cut_alike(tiny_folder, tmp_path):
