@@ -75,8 +75,8 @@ def remembered(
 
 def _said(lowest: int, rows: "Rows") -> str:
     when = "from the first step on" if rows.complete else "from epoch 2 on"
-    layers = "layer is" if lowest == 1 else "layers are"
-    return f"{when} the {lowest} lowest frozen {layers} read from disk: {cache.readable(rows.size)}"
+    layers = "the lowest layer is" if lowest == 1 else f"the {lowest} lowest frozen layers are"
+    return f"{when} {layers} read from disk: {cache.readable(rows.size)}"
 
 
 def _first(data: Samples) -> list[Example]:
@@ -121,9 +121,12 @@ class Rows:
         return all(self._there[example.number] for example in examples)
 
     def write(self, examples: Sequence[Example], hidden: Tensor) -> None:
-        """Store the rows of `examples` from a batch's hidden states, [rows, tokens, width]; raises OSError."""
+        """Store the rows of `examples` from a batch's hidden states, [rows, tokens, width].
+
+        Raises OSError when the disk does not take them, StorageError when their precision is not the file's.
+        """
         if hidden.dtype != self._dtype:
-            raise OSError(f"the layers gave {self._dtype} first and {hidden.dtype} now")
+            raise StorageError(f"the layers gave {self._dtype} first and {hidden.dtype} now")
         states = hidden.detach().cpu()
         for example, place in zip(examples, places_of(examples, self._packing), strict=True):
             left = _bytes(states[place])
@@ -210,14 +213,15 @@ class Memory:
     def _store(self, examples: Sequence[Example], hidden: Tensor) -> None:
         try:
             self._rows.write(examples, hidden)
-        except OSError as error:
+        except (OSError, StorageError) as error:
             self._stop(error)
 
     def _stop(self, error: OSError | StorageError) -> None:
         """A full disk must not end a run that can do without."""
         said = storage_error(error) if isinstance(error, OSError) else error
+        if not self._is_full:
+            self._report.note(f"no more of the frozen layers' outputs is stored: {said.message}")
         self._is_full = True
-        self._report.note(f"no more of the frozen layers' outputs is stored: {said.message}")
 
 
 @contextmanager

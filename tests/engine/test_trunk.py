@@ -216,6 +216,7 @@ def test_no_gradient_goes_below_the_lowest_learning_layer(project, tmp_path, bas
         ({"layers": "first:2"}, "no frozen layer is below"),
         ({"layers": "all"}, "no frozen layer is below"),
         ({"neftune": 5.0}, "NEFTune"),
+        ({"devices": 2}, "several processes"),
         ({"trunk_cache": 1e-6}, "are allowed"),
     ],
     ids=str,
