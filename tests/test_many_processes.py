@@ -227,6 +227,7 @@ def test_slurms_variables_are_enough(place):
         (["--strategy", "fsdp2"], 2, "--devices N"),
         (["--strategy", "fsdp2", "--devices", 2, "--device", "cpu"], 5, "needs GPUs"),
         (["--strategy", "zero3", "--devices", 2, "--quant", "4bit"], 2, "--strategy zero2 or ddp"),
+        (["--strategy", "zero3", "--devices", 2], 2, "add --no-packing"),
     ],
 )
 def test_what_cannot_be_gets_one_message(med, words, code, said):

@@ -10,6 +10,7 @@ from medcli.core.errors import ModelError
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.engine import device as devices
+from medcli.engine import sharding
 
 
 def steps_of(settings: TrainSettings, samples: int) -> int:
@@ -76,6 +77,7 @@ def arguments_of(
         ddp_broadcast_buffers=False,  # they are tables that every process has made alike
         label_names=["labels"],
         **rhythm,
+        **sharding.arguments(settings),
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # DataParallel would cut rows in two; several GPUs are several processes

@@ -23,7 +23,7 @@ from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.engine import device as devices
-from medcli.engine import ranks
+from medcli.engine import ranks, sharding
 from medcli.engine.best import Judge, best_step, take_best
 from medcli.engine.checkpointing import checkpointed
 from medcli.engine.dealt import Filled, InOrder
@@ -262,6 +262,8 @@ def train(
         stack.enter_context(devices.out_of_memory_said(device, _smaller(settings)))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         tokens = ranks.total(trainer.tokens)
+        if not watch.interrupted:
+            sharding.gather(loaded.model, settings.strategy)
         unfinished = trainer.state.global_step < trainer.state.max_steps and not judge.stopped_early
         facts = {**halving.figures, **judge.facts}
         if settings.best and not (watch.interrupted and unfinished):

@@ -157,6 +157,11 @@ def _check_strategy(settings: TrainSettings, quant: str) -> None:
             f"--strategy {strategy} cannot shard weights of few bits (--quant {quant})",
             hint="keep them whole in each process: --strategy zero2 or ddp; or leave out --quant",
         )
+    if strategy == "zero3" and settings.packing:
+        raise UsageError(
+            "--strategy zero3: the fast loss reads the head's own weight, which is shared out",
+            hint="add --no-packing, or use --strategy fsdp2",
+        )
     if settings.device == "cpu":
         refuse_on_cpu(strategy)
     if strategy in ("zero2", "zero3") and find_spec("deepspeed") is None:
