@@ -131,6 +131,12 @@ class ChatTemplate:
             return [messages]
         return [messages[: index + 1] for index in answers]
 
+    def taught(self, messages: Sequence[Message]) -> list[Segment]:
+        """All that is learnt from a dialogue, for people to read: its lessons, with a blank line between them."""
+        between = Segment(text="\n\n", trained=False)
+        lessons = [self.render(lesson) for lesson in self.lessons(messages)]
+        return [segment for lesson in lessons for segment in (between, *lesson)][1:]
+
     def _follow(self, messages: Sequence[Message]) -> list[Segment]:
         """What a template without marks adds past the prompt for an answer, up to its stop word, is learnt.
 

@@ -34,9 +34,9 @@ def segments_of(record: Record, model: str, report: Report) -> tuple[list[Segmen
     from medcli.engine.load import load_tokenizer
 
     tokenizer, template = load_tokenizer(resolve(model), report)
-    rendered = template.render(record.messages)
-    example = encode([rendered], tokenizer)[0]
-    return rendered, len(example.ids), int(example.trained.sum())
+    examples = encode([template.render(lesson) for lesson in template.lessons(record.messages)], tokenizer)
+    tokens = sum(len(example.ids) for example in examples)
+    return template.taught(record.messages), tokens, sum(int(example.trained.sum()) for example in examples)
 
 
 def parts_of(record: Record) -> list[tuple[str, str]]:

@@ -190,7 +190,7 @@ def sample_of(loaded: "Loaded", record: Record) -> list[Segment]:
         text = record.text if len(record.text) <= _SHOWN else f"{record.text[:_SHOWN]}…"
         return [Segment(text=text + loaded.tokenizer.eos_token, trained=True)]
     assert isinstance(record, Conversation)  # `sources_of` has seen to it
-    return loaded.template.render(record.messages)
+    return loaded.template.taught(record.messages)
 
 
 def check_stages(ref: model_ref.ModelRef, settings: TrainSettings, how: Loading) -> None:
