@@ -223,7 +223,10 @@ def test_where_history_is_rewritten_each_answer_is_the_last_of_a_dialogue(name):
     ours = template(name)
     assert ours.lessons(dialogue) == [dialogue[:2], dialogue[:4]]
     learnt = [part.text for part in ours.taught(dialogue) if part.trained]
-    assert learnt == ["多大了？<|im_end|>", "看儿科。<|im_end|>"]  # what a person is shown before a run
+    shown_ends = [
+        said.endswith(answer + ours.stops[0]) for said, answer in zip(learnt, ("多大了？", "看儿科。"), strict=True)
+    ]
+    assert shown_ends == [True, True]  # what a person is shown before a run
     for lesson, answer in zip(ours.lessons(dialogue), ("多大了？", "看儿科。"), strict=True):
         rendered = ours.render(lesson)
         assert [segment.text.endswith(answer + ours.stops[0]) for segment in rendered if segment.trained] == [True]
