@@ -130,7 +130,7 @@ class _Step(nn.Module):
     def __init__(self, loaded: Loaded, half: torch.dtype | None) -> None:
         super().__init__()
         self.model, self._half = loaded.model, half
-        self._head = loaded.causal_lm.get_output_embeddings()
+        self._loaded = loaded
         self.at_head = self.copies = self.peak_before = self.forward_peak = 0
 
     def forward(self, batch: Batch, ledger: "_Ledger") -> None:
@@ -138,7 +138,7 @@ class _Step(nn.Module):
             self.at_head, self.copies, self.peak_before = ledger.held, ledger.copied, ledger.peak
             ledger.peak = ledger.held
 
-        before_head = self._head.register_forward_pre_hook(reached)
+        before_head = self._loaded.causal_lm.get_output_embeddings().register_forward_pre_hook(reached)
         try:
             with torch.autocast("cpu", dtype=self._half or torch.bfloat16, enabled=self._half is not None):
                 loss = self.model(**batch).loss
