@@ -12,7 +12,7 @@ import typer.main
 from medcli.cli import repl
 from medcli.cli.lazy import app
 from medcli.cli.table import TABLE
-from medcli.core import errors
+from medcli.core import chat_template, errors, recipes
 from medcli.core.known_datasets import known_datasets
 from medcli.core.settings import Layers, resolve, variables_of
 from medcli.core.shelf import Shelf
@@ -61,13 +61,13 @@ def rows(text: str, heading_index: int) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-COMMANDS, FORMATS, LAYOUTS, CHAT, CODES, ADDING = range(6)  # the tables, in their order
+COMMANDS, FORMATS, LAYOUTS, METHODS, CHAT, CODES, ADDING = range(7)  # the tables, in their order
 
 
 def test_both_have_the_same_parts():
     outlines = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE) for text in TEXTS.values()]
     assert outlines[0] == outlines[1]
-    tables = [[len(rows(text, index)) for index in range(6)] for text in TEXTS.values()]
+    tables = [[len(rows(text, index)) for index in range(7)] for text in TEXTS.values()]
     assert tables[0] == tables[1]
     assert [name for name, _ in BLOCK.findall(TEXTS["en"])] == [name for name, _ in BLOCK.findall(TEXTS["zh"])]
 
@@ -126,6 +126,14 @@ def test_every_importer_is_in_the_table(text):
         name for table in (FORMATS, LAYOUTS) for row in rows(text, table) for name in re.findall(r"`(\w+)`", row[0])
     ]
     assert sorted(named) == Shelf("medcli.importers", "importer").names()
+
+
+@both
+def test_every_method_recipe_and_chat_format_is_named(text):
+    assert sorted(row[0].strip("`") for row in rows(text, METHODS)) == Shelf("medcli.methods", "method").names()
+    named = set(re.findall(r"`([^`\n]+)`", text))
+    assert set(recipes.recipes()) <= named
+    assert set(chat_template.shipped_names()) - {"med-tiny"} <= named
 
 
 @both
