@@ -20,7 +20,7 @@ METHODS = {
     "lora": ["lora", "--dataset", "few", "--dropout", 0.1],
     "freeze": ["freeze", "--dataset", "few", "--layers", "last:1"],
     "full": ["full", "--dataset", "few"],
-    "ptuning": ["ptuning", "--dataset", "few", "--prefix-length", 8],
+    "ptuning": ["ptuning", "--dataset", "few", "--prefix-length", 8, "--lr", 0.5],
     "pt": ["pt", "--dataset", "plain", "--modules-to-save", "embed_tokens,lm_head"],
     "pt-freeze": ["pt", "--dataset", "plain", "--tuner", "freeze", "--layers", "first:1", "--parts", "mlp"],
     "pt-full": ["pt", "--dataset", "plain", "--tuner", "full"],

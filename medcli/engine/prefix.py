@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from peft import PeftModel, PeftType, PrefixTuningConfig, get_peft_model
+from torch import nn
 
 from medcli.core.atomic import folder_aside
 from medcli.core.errors import ModelError, UsageError
@@ -17,6 +18,9 @@ from medcli.engine.loaded import Loaded
 from medcli.engine.pack import Samples
 from medcli.engine.trainer import Outcome
 
+# Of the first keys and values. peft's own 1.0 is far from what a model makes itself: after 120 steps on med-tiny the
+# loss was 2.46 nat with it and 2.32 with this (128 tokens), 1.70 and 1.50 (16 tokens).
+STD = 0.02
 _INSTEAD = "train it with another method: med train lora"
 
 
@@ -51,6 +55,8 @@ def _with_prefix(base: Any, settings: PrefixSettings) -> Any:
         plain = base(input_ids=probe).logits
     try:
         model = get_peft_model(base, config)
+        if not settings.projection:
+            nn.init.normal_(model.prompt_encoder["default"].embedding.weight, std=STD)
         with torch.no_grad():
             prefixed = model(input_ids=probe).logits
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:

@@ -23,6 +23,7 @@ class Settings(PrefixSettings):
     """The prefix's settings beside those of all training."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_prefix()
 
 

@@ -48,6 +48,8 @@ def prefixed(base, folder, **values):
     """A random prefix as it is in training, and the folder it was saved to."""
     torch.manual_seed(1)
     made = prefix.prepare(opened(base), wanted(**values))
+    for weight in made.model.prompt_encoder.parameters():
+        weight.data.normal_()  # as large as the model's own keys and values
     prefix._save(made, folder)
     return made, folder
 
@@ -79,7 +81,8 @@ def test_answers_are_those_of_a_naive_reader(bases, tmp_path, family):
     prompts = [ask(text) for text in ("头痛", "高血压患者的注意事项有哪些？", "a" * 40, "咳嗽")]
     expected = [naive_answer(speaker, prompt).rstrip("\ufffd") for prompt in prompts]
     assert any(expected)
-    assert ["".join(speaker.reply(prompt, GREEDY)).rstrip("\ufffd") for prompt in prompts] == expected
+    streamed = [list(speaker._tokens(speaker._prompt(prompt), GREEDY)) for prompt in prompts]
+    assert [speaker._text(ids).rstrip("\ufffd") for ids in streamed] == expected
     assert speaker.replies(prompts, GREEDY, lambda done: None) == expected
     bare = LocalSpeaker(opened(bases[family]))
     assert bare.replies(prompts, GREEDY, lambda done: None) != expected
@@ -213,6 +216,17 @@ def test_a_model_that_ignores_its_prefix_is_told(bases):
         layer.self_attn.o_proj.weight.data.zero_()
     with pytest.raises(ModelError, match="does not read a prefix"):
         prefix.prepare(loaded, wanted())
+
+
+def test_the_rate_is_one_that_the_way_of_learning_bears():
+    assert Settings(dataset=("x",)).learning_rate == 2e-2
+    assert Settings(dataset=("x",), projection=True).learning_rate == 5e-3
+    assert Settings(dataset=("x",), projection=True, learning_rate=1e-3).learning_rate == 1e-3
+
+
+def test_a_new_prefix_begins_near_to_nothing(bases):
+    weights = prefix.prepare(opened(bases["llama"]), wanted(length=128)).model.prompt_encoder.default.embedding.weight
+    assert float(weights.detach().std()) == pytest.approx(prefix.STD, rel=0.1)
 
 
 @pytest.mark.parametrize(
