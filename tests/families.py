@@ -32,7 +32,7 @@ LINEAR = {
     "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 16, "linear_value_head_dim": 16,
     "layer_types": ["linear_attention", "full_attention"],
 }  # fmt: skip
-OLD = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512}
+OLD = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "resid_pdrop": 0, "embd_pdrop": 0, "attn_pdrop": 0}
 TEXT = {**SHAPE, **WIDE, **WINDOW}
 SEEING = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
           "image_size": 28, "patch_size": 14}  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.optimizers import create_loraplus_optimizer
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from medcli.core import world as worlds
 from medcli.core.atomic import folder_aside
@@ -53,8 +54,8 @@ def train(
 
 
 def _with_adapter(loaded: Loaded, settings: LoraSettings) -> Any:
-    _check_targets(loaded.model, "--targets", settings.targets, nn.Linear)
-    _check_targets(loaded.model, "--modules-to-save", settings.modules_to_save, nn.Module)
+    _check_targets(loaded.model, "--targets", settings.targets, (nn.Linear, Conv1D))
+    _check_targets(loaded.model, "--modules-to-save", settings.modules_to_save, (nn.Module,))
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=settings.rank,
@@ -116,8 +117,8 @@ def _keep_first(loaded: Loaded, target: Path) -> None:
     config.init_lora_weights = "pissa"
 
 
-def _check_targets(model: nn.Module, flag: str, targets: Sequence[str], kind: type[nn.Module]) -> None:
-    layers = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, kind)}
+def _check_targets(model: nn.Module, flag: str, targets: Sequence[str], kinds: tuple[type[nn.Module], ...]) -> None:
+    layers = {name.split(".")[-1] for name, module in model.named_modules() if isinstance(module, kinds)}
     layers = {name for name in layers if name and not name.isdigit()}
     for target in targets:
         if target != ALL and target not in layers:

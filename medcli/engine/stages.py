@@ -36,9 +36,13 @@ def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trai
 
 @contextmanager
 def false_alarms_off() -> Iterator[None]:
-    """peft says that experts which are one tensor are no module, when it has already given them their own rank."""
+    """Silence two warnings of peft about what it has just done right.
+
+    Experts that are one tensor are no module, but have their own rank; GPT-2's transposed matrices are taken as such.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The following (rank|alpha)_pattern keys did not match")
+        warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False but the target module is")
         yield
 
 
