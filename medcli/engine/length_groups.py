@@ -48,9 +48,9 @@ class LengthGroups(Sampler[int]):
         return ordered
 
 
-def padding(lengths: Sequence[int], order: Sequence[int], batch: int) -> float:
+def padding(lengths: numpy.ndarray, order: Sequence[int], batch: int) -> float:
     """The share of padding among all positions of an epoch in `order`, in rows as long as their batch's longest."""
-    ordered = numpy.asarray(lengths)[list(order)]
+    ordered = lengths[list(order)]
     starts = numpy.arange(0, len(ordered), batch)
     rows = numpy.diff([*starts, len(ordered)])
     positions = (numpy.maximum.reduceat(ordered, starts) * rows).sum()

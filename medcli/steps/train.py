@@ -78,6 +78,7 @@ class Prepared:
             ("records taken", ", ".join(f"{source.dataset.name} {source.count:,}" for source in self.sources)),
             ("samples", len(self.data)),
             ("tokens an epoch", self.data.tokens),
+            *train_samples.padding_of(self.data, self.resolved.values),
             ("learnt tokens", f"{self.data.trained_tokens:,} ({share:.0%})"),
             ("oldest turns dropped", f"{self.losses.turns_dropped:,} in {self.losses.shortened:,} samples"),
             ("samples left out", f"{self.losses.too_long:,} too long, {self.losses.untrained:,} with nothing to learn"),

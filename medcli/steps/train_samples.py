@@ -90,6 +90,19 @@ def check_learnable(losses: "Losses", kept: int) -> None:
         )
 
 
+def padding_of(data: "Samples", settings: TrainSettings) -> list[tuple[str, str]]:
+    """The share of an epoch that is padding, and what it would be in rows of any length; nothing without padding."""
+    from medcli.engine.length_groups import LengthGroups, padding
+    from medcli.engine.pack import Examples
+
+    if settings.packing or settings.mix == "concatenate" or not isinstance(data, Examples):
+        return []
+    order = list(LengthGroups(data, settings.batch * settings.accumulate, settings.seed, lambda: 0))
+    grouped = padding(data.lengths, order, settings.batch)
+    as_they_come = padding(data.lengths, range(len(data)), settings.batch)
+    return [("padding", f"{grouped:.0%} of the rows, grouped by length; {as_they_come:.0%} if they were not")]
+
+
 def check_end(loaded: "Loaded", example: "Example") -> None:
     """A model that never learns the end of an answer talks on for ever, the commonest complaint of all."""
     last = int(example.ids[example.trained][-1])

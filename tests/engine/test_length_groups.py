@@ -44,8 +44,8 @@ def test_little_of_a_batch_is_padding():
 
 
 def test_padding_is_counted_over_all_positions():
-    assert padding([1, 3, 2], [0, 1, 2], 2) == pytest.approx(1 - 6 / 8)  # rows of 3 and 3, then of 2
-    assert padding([5, 5], [1, 0], 2) == 0
+    assert padding(numpy.array([1, 3, 2]), [0, 1, 2], 2) == pytest.approx(1 - 6 / 8)  # rows of 3 and 3, then of 2
+    assert padding(numpy.array([5, 5]), [1, 0], 2) == 0
 
 
 def test_the_longest_batch_comes_first_and_the_rest_is_in_no_order_of_length():
