@@ -50,6 +50,8 @@ class Watch(TrainerCallback):
         self.interrupted = ranks.any_of(self.asked is not None)
         if self.interrupted:
             control.should_save = control.should_training_stop = True
+        if state.global_step >= state.max_steps:  # the last loss is known, whatever the steps between lines
+            control.should_log = True
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:

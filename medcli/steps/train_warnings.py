@@ -115,8 +115,8 @@ def _of_rhythm(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
         )
     if settings.sample_every > steps:
         yield (
-            f"--sample-every {settings.sample_every} is more than the {_steps(steps)} of the run: no answer would be "
-            f"printed; --sample-every {often} prints some {steps // often} times"
+            f"--sample-every {settings.sample_every} is more than the {_steps(steps)} of the run: no answer is "
+            f"printed on the way; --sample-every {often} prints some {steps // often} times"
         )
     if settings.warmup == 0 and settings.schedule != "constant":
         yield (

@@ -66,6 +66,13 @@ def test_the_last_weights_are_judged_too(tiny_folder, tmp_path):
     assert list(judged(tmp_path / "one")) == [3, 5]
 
 
+def test_losses_are_logged_as_asked_and_at_the_end(tiny_folder, tmp_path):
+    outcome = train(tiny_folder, tmp_path / "one", settings(max_steps=5, log_every=2))
+    rows = [row for row in RunFolder(tmp_path / "one").metrics() if "loss" in row]
+    assert [row["step"] for row in rows] == [2, 4, 5]
+    assert outcome.figures["loss"] == rows[-1]["loss"]
+
+
 @pytest.mark.parametrize("tuner", small_runs.TUNERS)
 def test_a_run_ends_with_its_best_weights(tiny_folder, tmp_path, tuner):
     """The checkpoint of the best step outlives all later ones, and its weights are what is saved."""
