@@ -5,7 +5,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 from medcli.core.errors import MedError
 
@@ -21,24 +20,25 @@ TUNED = {
 }
 _COMPUTING = ("train", "quickstart")
 CLOSED_PIPE = 141
+_DEFECT = "this is a defect in med: run again with --debug and report what it prints"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `med` and exit with its code; `--debug` and `--quiet` are taken anywhere on the line."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug, quiet = "--debug" in given, "--quiet" in given
-    if arguments is None and given[:1] and given[0] in _COMPUTING:
-        _tune()
     if arguments is None:
+        if given[:1] and given[0] in _COMPUTING:
+            _tune()
         signal.signal(signal.SIGTERM, _stop_on_terminate)
-    if arguments is None and not debug:
-        warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
+        if not debug:
+            warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
     given = [word for word in given if word not in ("--debug", "--quiet")]
-    if quiet:
-        from medcli.cli import console
-
-        console.be_quiet()
     try:
+        if quiet:
+            from medcli.cli import console
+
+            console.be_quiet()
         if given[:1] == ["train"]:
             from medcli.cli import processes
 
@@ -82,7 +82,7 @@ def _tune() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 
-def _stop_on_terminate(number: int, frame: Any) -> None:
+def _stop_on_terminate(number: int, frame: object) -> None:
     """SIGTERM unwinds as Ctrl-C does, so that half-written files are cleared away."""
     sys.exit(128 + number)
 
@@ -96,10 +96,7 @@ def _explain(error: BaseException) -> int:
         return CLOSED_PIPE
     code, message, hint = _meaning(error)
     if processes.may_speak(code, error):
-        if message:
-            console.show_error(message, hint)
-        else:
-            sys.stderr.write("\ninterrupted\n")
+        console.show_error(message, hint) if message else sys.stderr.write("\ninterrupted\n")
     return code
 
 
@@ -120,5 +117,4 @@ def _meaning(error: BaseException) -> tuple[int, str, str]:
             return error.exit_code, error.format_message(), "add --help to the command to see what it takes"
         case MemoryError():
             return 5, "not enough memory", "try a smaller --batch or --max-length, or a smaller model"
-    hint = "this is a defect in med: run again with --debug and report what it prints"
-    return 1, f"{type(error).__name__}: {error}", hint
+    return 1, f"{type(error).__name__}: {error}", _DEFECT
