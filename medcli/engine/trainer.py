@@ -22,6 +22,7 @@ from medcli.core.errors import StorageError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
+from medcli.core.tuner_settings import PrefixSettings
 from medcli.engine import device as devices
 from medcli.engine import ranks, sharding
 from medcli.engine.best import Judge, best_step, take_best
@@ -290,7 +291,8 @@ def _lay_over(loaded: Loaded, settings: TrainSettings, stack: contextlib.ExitSta
 
 def _smaller(settings: TrainSettings) -> str:
     half = f"--batch {settings.batch // 2} --accumulate {settings.accumulate * 2}, or " if settings.batch > 1 else ""
-    return f"try {half}a smaller --max-length, or --checkpointing"
+    last = "a shorter --prefix-length" if isinstance(settings, PrefixSettings) else "--checkpointing"
+    return f"try {half}a smaller --max-length, or {last}"
 
 
 def _collator(settings: TrainSettings, loaded: Loaded) -> Callable[[Sequence[Example | list[Example]]], Batch]:

@@ -13,7 +13,7 @@ from medcli.core.record import Conversation, Message
 from medcli.core.report import Silent
 from medcli.core.speaker import Sampling
 from medcli.core.tuner_settings import PrefixSettings
-from medcli.engine import prefix
+from medcli.engine import prefix, trainer
 from medcli.engine.likelihood import perplexity
 from medcli.engine.load import load
 from medcli.engine.speaker import LocalSpeaker
@@ -222,6 +222,11 @@ def test_the_rate_is_one_that_the_way_of_learning_bears():
     assert Settings(dataset=("x",)).learning_rate == 2e-2
     assert Settings(dataset=("x",), projection=True).learning_rate == 5e-3
     assert Settings(dataset=("x",), projection=True, learning_rate=1e-3).learning_rate == 1e-3
+
+
+def test_out_of_memory_the_advice_is_one_that_a_prefix_can_follow():
+    assert "--checkpointing" in trainer._smaller(small_runs.settings("lora"))
+    assert "--checkpointing" not in trainer._smaller(small_runs.settings("ptuning"))
 
 
 def test_a_new_prefix_begins_near_to_nothing(bases):
