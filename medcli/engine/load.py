@@ -35,7 +35,7 @@ def load(
     Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
     """
     tokenizer, chosen = load_tokenizer(ref, report, template)
-    base, trusted = opened(ref, report)
+    base, trusted = opened(ref, report, weights=True)
     report.stage(f"loading {ref.base}")
     with remote_code.said(base, trusted):
         model, stored = base_weights(base, device, dtype, attention, quant=quant, trusted=trusted)
@@ -71,22 +71,17 @@ def plain_tokenizer(ref: ModelRef, report: Report) -> Any:
 def plain_model(ref: ModelRef, report: Report) -> Any:
     """The base model of `ref` on the CPU, in the precision it is stored in, whether or not it has a chat template."""
     report.stage(f"loading {ref.base}")
-    base, trusted = opened(ref, report)
+    base, trusted = opened(ref, report, weights=True)
     with remote_code.said(base, trusted):
         return base_weights(base, torch.device("cpu"), "auto", None, trusted=trusted)[0]
 
 
-def opened(ref: ModelRef, report: Report) -> tuple[str, bool]:
+def opened(ref: ModelRef, report: Report, *, weights: bool = False) -> tuple[str, bool]:
     """The folder or hub id of the base model, made when it is med-tiny, and whether Python files there are run.
 
     Raises ModelError when it needs code that the user has not agreed to.
     """
-    return (str(tiny.ensure(report)), False) if ref.base == TINY else remote_code.opened(ref)
-
-
-def base_of(ref: ModelRef, report: Report) -> str:
-    """The folder or hub id of the base model; med-tiny is made when it is not there."""
-    return opened(ref, report)[0]
+    return (str(tiny.ensure(report)), False) if ref.base == TINY else remote_code.opened(ref, weights=weights)
 
 
 def stops_of(model: Any, tokenizer: Any, template: ChatTemplate) -> tuple[int, ...]:

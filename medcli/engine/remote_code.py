@@ -5,7 +5,7 @@ consent is the sha256 of every Python file beside the weights; it is kept in run
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from medcli.core.model_ref import TINY, ModelRef
 from medcli.engine import attention
 from medcli.engine.weights import is_offline, problems_said
 
-FILES = ("*.py", "*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+SMALL = ("*.py", "*.json", "*.model", "*.txt", "*.jinja")
+WEIGHTS = "*.safetensors"
 # By model_type: what transformers knows, of about the same size and language.
 _NATIVE = {
     "chatglm": "zai-org/glm-4-9b-chat-hf or zai-org/GLM-4-9B-0414",
@@ -42,11 +43,13 @@ def consent(ref: ModelRef) -> ModelRef:
     """
     if ref.base == TINY or not _config_of_foreign(ref.base):
         return replace(ref, code=None)
-    return replace(ref, code=_hashes(_folder(ref.base)))
+    return replace(ref, code=_hashes(_folder(ref.base, SMALL)))
 
 
-def opened(ref: ModelRef) -> tuple[str, bool]:
+def opened(ref: ModelRef, *, weights: bool) -> tuple[str, bool]:
     """Where the base of `ref` is to be loaded from, and whether the Python files there are to be run.
+
+    Code from the hub is run from the very files that were checked; the `weights` beside them are fetched if wanted.
 
     Raises ModelError when it needs code to which the user did not consent, naming the file that changed.
     """
@@ -58,7 +61,7 @@ def opened(ref: ModelRef) -> tuple[str, bool]:
             f"{ref.base} brings Python files of its own, for transformers knows no '{config.get('model_type')}' model",
             hint=f"read them, then let them run with --trust-remote-code; or {_instead(config)}",
         )
-    folder = _folder(ref.base)
+    folder = _folder(ref.base, (*SMALL, WEIGHTS) if weights else SMALL)
     _check(folder, ref.code)
     return str(folder), True
 
@@ -113,13 +116,13 @@ def _config_of_foreign(base: str) -> dict[str, Any]:
     return config
 
 
-def _folder(base: str) -> Path:
-    """The folder of the base, fetched from the hub when it is none: what was checked is then what is run."""
+def _folder(base: str, files: Sequence[str]) -> Path:
+    """The folder of the base; of a hub id, the snapshot that now holds `files`."""
     if Path(base).is_dir():
         return Path(base)
     with problems_said(base):
         return Path(
-            huggingface_hub.snapshot_download(base, allow_patterns=list(FILES), local_files_only=is_offline(base))
+            huggingface_hub.snapshot_download(base, allow_patterns=list(files), local_files_only=is_offline(base))
         )
 
 

@@ -77,7 +77,7 @@ def problems_said(base: str) -> Iterator[None]:
     except (ValueError, KeyError) as error:
         if error.args == (by_document.NAME,):  # the model chooses among attention classes of its own
             raise ModelError(f"{base} has attention of its own", hint="train it with --no-packing") from error
-        hint = "is the folder complete? A model that needs code of its own is not supported: med runs none"
+        hint = "is the folder complete, and is it a language model that this transformers knows?"
         raise ModelError(f"{base}: {_first_line(error)}", hint=hint) from error
 
 

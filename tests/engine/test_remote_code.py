@@ -104,6 +104,7 @@ def test_without_consent_no_command_runs_it(med, foreign, marker):
 def test_a_run_keeps_the_consent_to_the_files_as_they_were(med, project, foreign, marker):
     med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
     train = ["train", "lora", "--dataset", "few", "--model", foreign, "--trust-remote-code", "--run", "own", *FAST]
+    assert med(*train, "--plan").exit_code == 0
     result = med(*train)
     assert result.exit_code == 0, result.stderr
     code = tomllib.loads((project / "runs" / "own" / "run.toml").read_text())["model"]["code"]
