@@ -27,7 +27,10 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # What the driver and the kernels of a CUDA process take before the first tensor: 0.3 GiB when kernels are loaded as
 # they are needed, 0.7 when all at once (discuss.pytorch.org/t/73021), more with the workspaces of cuBLAS.
 CUDA_CONTEXT = (0.3, 0.6, 1.0)
-SLACK = 1.15  # memory that allocators hold beyond what is asked for; `benchmarks/memory.py` measured less
+# What an allocator holds for what a step asks for: torch's on a GPU is taken to lose little by fragments; the C
+# library's, with megabytes made and dropped all the time, held 1 to 2.6 times as much in `benchmarks/memory.py`.
+OF_GPU_ALLOCATOR = (1.0, 1.0, 1.15)
+OF_C_LIBRARY = (1.0, 1.5, 2.6)
 # Of a card's dense TFLOPS, what training reaches: 21 % GPT-3, 30 % Megatron-Turing, 33 % Gopher, 46 % PaLM (Chowdhery
 # et al. 2022, table 3), 38-43 % Llama 3 (Grattafiori et al. 2024, table 4).
 OF_DATA_SHEET = (0.2, 0.35, 0.5)
@@ -59,6 +62,11 @@ class Target:
     on_gpu: bool
     precision: str
     overhead: Range
+
+    @property
+    def slack(self) -> tuple[float, float, float]:
+        """What the allocator holds, as a multiple of what a step asks for."""
+        return OF_GPU_ALLOCATOR if self.on_gpu else OF_C_LIBRARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +120,7 @@ def estimate(
     )
     return Estimate(
         parts=parts,
-        total=_total(weights + optimizer + beside, peak, target),
+        total=_total(loaded, weights + optimizer + beside, peak, target),
         operations=_operations(settings, data, average, short, steps, one_row=target.on_gpu and _half(target)),
         guessed=is_guess,
     )
@@ -124,7 +132,7 @@ def total_bytes(
     """The bytes held at one time, at most, when `row` is the longest one: the high end of `Estimate.total`."""
     step, _ = _step(loaded, settings, row, target)
     steady = weight_bytes(loaded, quant) + optimizer_bytes(loaded.model) + unpacked_bytes(loaded, quant)
-    return _total(steady, exactly(step.peak), target).high
+    return _total(loaded, steady, exactly(step.peak), target).high
 
 
 def weight_bytes(loaded: Loaded, quant: str) -> int:
@@ -216,9 +224,12 @@ def _between(name: str, short: Rehearsal, long: Rehearsal, tokens: tuple[int, in
     return Range(low=low, expected=low + share * (high - low), high=high)
 
 
-def _total(steady: float, peak: Range, target: Target) -> Range:
-    held = exactly(steady) + peak
-    return Range(low=held.low, expected=held.expected, high=held.high * SLACK) + target.overhead
+def _total(loaded: Loaded, steady: float, peak: Range, target: Target) -> Range:
+    """On a CPU matrices are loaded in float32 and then halved; what that frees lies in pieces too small for a step."""
+    low, expected, high = target.slack
+    freed = 0 if target.on_gpu else sum(w.nbytes for w in loaded.model.parameters() if w.dtype == torch.bfloat16)
+    held = Range(low=peak.low * low, expected=peak.expected * expected + freed, high=peak.high * high + freed)
+    return exactly(steady) + held + target.overhead
 
 
 def _operations(
