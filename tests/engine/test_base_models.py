@@ -109,3 +109,10 @@ def test_its_own_layers_learn_and_come_back(family, tmp_path):
         weights = dict(again.model.named_parameters())
         assert all(torch.equal(weight, weights[name]) for name, weight in after.model.named_parameters())
         assert len(LocalSpeaker(again).replies(QUESTION, GREEDY, lambda done: None)) == 1
+
+
+def test_experts_that_are_one_tensor_take_plain_adapters(tmp_path):
+    loaded = opened(families.write("mixtral", tmp_path / "model"))
+    with pytest.raises(ModelError, match="does not fit MixtralForCausalLM") as error:
+        lora.prepare(loaded, lora.Settings(dataset=("x",), dropout=0.1))
+    assert "--targets" in error.value.hint
