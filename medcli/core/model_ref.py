@@ -107,6 +107,4 @@ def _of_run(path: Path) -> ModelRef:
         )
     before = tuple(Path(name) for name in table["model"].get("adapters", []))
     parts = table["model"]
-    return ModelRef(
-        base=parts["base"], adapters=(*before, adapter), template=template, code=parts.get("code")
-    )
+    return ModelRef(base=parts["base"], adapters=(*before, adapter), template=template, code=parts.get("code"))

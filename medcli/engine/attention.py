@@ -198,7 +198,6 @@ def _attend_varlen(
 
 def no_mask(*_: Any, **__: Any) -> None:
     """Documents lie in rectangles of their own: nothing is to be masked."""
-    return None
 
 
 def forget() -> None:
