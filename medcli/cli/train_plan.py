@@ -47,6 +47,8 @@ def _say_what_follows(planned: "Planned") -> None:
         console.show_table(
             ("to need less", "GiB at most"), [(one.flags, round(one.bytes / GIB, 2)) for one in planned.changes]
         )
+    if planned.verdict != "fits" and all(one.bytes > planned.available for one in planned.changes):
+        console.say("to need far less: a smaller model, or adapters on few bits, `med train lora --quant 4bit`")
     if planned.hours is None:
         console.say(f"no hours: {planned.speed}")
     else:

@@ -28,9 +28,9 @@ NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 # they are needed, 0.7 when all at once (discuss.pytorch.org/t/73021), more with the workspaces of cuBLAS.
 CUDA_CONTEXT = (0.3, 0.6, 1.0)
 # What an allocator holds for what a step asks for: torch's on a GPU is taken to lose little by fragments; the C
-# library's, with megabytes made and dropped all the time, held 1 to 2.6 times as much in `benchmarks/memory.py`.
+# library's, with megabytes made and dropped all the time, held 1 to 3.3 times as much in `benchmarks/memory.py`.
 OF_GPU_ALLOCATOR = (1.0, 1.0, 1.15)
-OF_C_LIBRARY = (1.0, 1.5, 2.6)
+OF_C_LIBRARY = (0.9, 1.5, 3.5)
 # Of a card's dense TFLOPS, what training reaches: 21 % GPT-3, 30 % Megatron-Turing, 33 % Gopher, 46 % PaLM (Chowdhery
 # et al. 2022, table 3), 38-43 % Llama 3 (Grattafiori et al. 2024, table 4).
 OF_DATA_SHEET = (0.2, 0.35, 0.5)

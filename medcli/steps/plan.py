@@ -208,11 +208,12 @@ def _changes(planned: Planned, target: "Target") -> list[Change]:
         quant = prepared.method.loading(changed).quant
         return estimate.total_bytes(prepared.loaded, changed, row, quant=quant, target=target)
 
-    ways = list(_ways(settings, prepared))
-    found = sorted((Change(flags=flags, bytes=needed(fields)) for flags, fields in ways), key=lambda one: one.bytes)
+    tried = [(Change(flags=flags, bytes=needed(fields)), fields) for flags, fields in _ways(settings, prepared)]
+    helps = [(change, fields) for change, fields in tried if change.bytes < planned.estimate.total.high]
+    found = sorted((change for change, _ in helps), key=lambda change: change.bytes)
     if len(found) > 1 and found[0].bytes > planned.available:
-        together = dict(chain.from_iterable(fields.items() for _, fields in ways))
-        found.append(Change(flags=" ".join(flags for flags, _ in ways), bytes=needed(together)))
+        together = dict(chain.from_iterable(fields.items() for _, fields in helps))
+        found.append(Change(flags=" ".join(change.flags for change, _ in helps), bytes=needed(together)))
     return found
 
 
