@@ -5,7 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ class _Trainer(Trainer):
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
-        self._halving, self._keep_best = halving, keep_best
+        self.halving, self._keep_best = halving, keep_best
         self._loaded, self._keep, self._make_optimizer, self._before = loaded, keep, optimizer, before
         self._before_checkpoint = before_checkpoint
         self._aside: Path | None = None
@@ -110,7 +110,7 @@ class _Trainer(Trainer):
             loss: torch.Tensor = whole(model, inputs, num_items_in_batch)
             return loss
         step = self.state.global_step
-        return self._halving.run(step, inputs, model, lambda batch: whole(model, batch, num_items_in_batch))
+        return self.halving.run(step, inputs, model, lambda batch: whole(model, batch, num_items_in_batch))
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         figures = {"eval_loss": mean_loss(self, self.eval_dataset)}
@@ -241,43 +241,49 @@ def train(
             halving=halving,
             keep_best=settings.best,
         )
-        last = run.last_checkpoint()
-        step = json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"] if last else 0
-        ranks.agreed(step, _NOT_SHARED)
-        if world.is_first:
-            run.rewind(step)
+        last, step = _where_to_go_on(run)
         if world.size > 1:
             devices.seed_all(settings.seed + world.rank)  # dropout and noise of its own in each process
         trackers = stack.enter_context(tracked(settings, run, report, step)) if world.is_first else []
         watch = Watch(run, report, device, lambda: ranks.total(trainer.tokens), trackers)
         judge = Judge(settings, report)
         trainer.remove_callback(PrinterCallback)
-        for callback in (
-            watch,
-            judge,
-            *([Answers(loaded, valid, settings, run, report)] * bool(settings.sample_every)),
-        ):
+        asking = [Answers(loaded, valid, settings, run, report)] if settings.sample_every else []
+        for callback in (watch, judge, *asking):
             trainer.add_callback(callback)
         started = time.monotonic()
         stack.enter_context(interrupts(watch))
         stack.enter_context(devices.out_of_memory_said(device, _smaller(settings)))
         trainer.train(resume_from_checkpoint=str(last) if last else None)
-        tokens = ranks.total(trainer.tokens)
-        if not watch.interrupted:
+        outcome = _outcome(trainer, watch, judge, started)
+        if settings.best and not outcome.interrupted:
+            outcome = replace(outcome, facts={**outcome.facts, **take_best(trainer, run.checkpoints, report)})
+        if not outcome.interrupted:
             sharding.gather(loaded.model, settings.strategy)
-        unfinished = trainer.state.global_step < trainer.state.max_steps and not judge.stopped_early
-        facts = {**halving.figures, **judge.facts}
-        if settings.best and not (watch.interrupted and unfinished):
-            facts |= take_best(trainer, run.checkpoints, report)
+    return outcome
+
+
+def _outcome(trainer: _Trainer, watch: Watch, judge: Judge, started: float) -> Outcome:
+    steps, total = trainer.state.global_step, trainer.state.max_steps
     return Outcome(
-        steps=trainer.state.global_step,
-        total=trainer.state.max_steps,
-        interrupted=watch.interrupted and unfinished,
+        steps=steps,
+        total=total,
+        interrupted=watch.interrupted and steps < total and not judge.stopped_early,
         seconds=time.monotonic() - started,
-        tokens=tokens,
+        tokens=ranks.total(trainer.tokens),
         figures=watch.figures,
-        facts=facts,
+        facts={**trainer.halving.figures, **judge.facts},
     )
+
+
+def _where_to_go_on(run: RunFolder) -> tuple[Path | None, int]:
+    """The last checkpoint and its step, the same in all processes; what was logged after it is forgotten."""
+    last = run.last_checkpoint()
+    step = json.loads((last / "trainer_state.json").read_text("utf-8"))["global_step"] if last else 0
+    ranks.agreed(step, _NOT_SHARED)
+    if worlds.current().is_first:
+        run.rewind(step)
+    return last, step
 
 
 def _lay_over(loaded: Loaded, settings: TrainSettings, stack: contextlib.ExitStack) -> list[Before]:
