@@ -70,6 +70,7 @@ PADDED: dict[str, dict[str, Any]] = {
     "qwen3_next": {**EXPERTS, **WIDE, **LINEAR},  # a state that runs on from document to document
     "stablelm": {},  # its layers do not hand on where documents end
 }
+MAMBA = {"state_size": 4, "expand": 1}  # recurrent: it keeps no keys and values
 
 
 def write(family: str, folder: Path, **shape: Any) -> Path:
@@ -77,7 +78,7 @@ def write(family: str, folder: Path, **shape: Any) -> Path:
     tokenizer = _tokenizer()
     end = tokenizer.convert_tokens_to_ids("<|end|>")
     words = {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": end, "pad_token_id": end}
-    own = {**PACKED, **PADDED}[family]
+    own = {**PACKED, **PADDED, "mamba": MAMBA}[family]
     if "text_config" in own:
         config = AutoConfig.for_model(family, **{**own, "text_config": {**own["text_config"], **words}, **words})
     else:

@@ -57,8 +57,8 @@ class LocalSpeaker:
         done = 0
         for group in groups if padding_parts(self.loaded) else [order]:
             for batch in batches(group, BATCH):
-                for index, text in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
-                    answers[index] = text
+                for index, ids in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
+                    answers[index] = self._text(ids).rstrip("\ufffd").lstrip()
                 done += len(batch)
                 advance(done)
         return answers
@@ -78,8 +78,14 @@ class LocalSpeaker:
         text: str = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
-    @torch.inference_mode()
     def _tokens(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
+        if self.loaded.causal_lm._is_stateful:  # Mamba and its like: only their own loop carries the state on
+            torch.manual_seed(sampling.seed)
+            return iter(self._generate([prompt], sampling)[0])
+        return self._one_by_one(prompt, sampling)
+
+    @torch.inference_mode()
+    def _one_by_one(self, prompt: list[int], sampling: Sampling) -> Iterator[int]:
         model, cache = opening(self.loaded)
         chance = torch.Generator(model.device).manual_seed(sampling.seed)
         ids = torch.tensor([prompt], device=model.device)
@@ -94,7 +100,8 @@ class LocalSpeaker:
             ids = torch.tensor([[token]], device=model.device)
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], sampling: Sampling) -> list[str]:
+    def _generate(self, prompts: list[list[int]], sampling: Sampling) -> list[list[int]]:
+        """The ids of an answer to each prompt, up to its stop word."""
         longest = max(map(len, prompts))
         pad = self.loaded.stops[0]
         ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=self.loaded.device)
@@ -106,7 +113,7 @@ class LocalSpeaker:
             input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
             eos_token_id=list(self.loaded.stops), pad_token_id=pad, **how,
         )  # fmt: skip
-        return [self._text(self._until_stop(row)).rstrip("\ufffd").lstrip() for row in out[:, longest:].tolist()]
+        return [self._until_stop(row) for row in out[:, longest:].tolist()]
 
     def _until_stop(self, ids: list[int]) -> list[int]:
         end = next((index for index, token in enumerate(ids) if token in self.loaded.stops), len(ids))

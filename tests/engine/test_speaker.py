@@ -13,7 +13,7 @@ from medcli.core.report import Silent
 from medcli.core.speaker import Sampling
 from medcli.engine.likelihood import perplexity
 from medcli.engine.speaker import LocalSpeaker, choose
-from tests import tiny_model
+from tests import families, tiny_model
 
 GREEDY = Sampling(max_tokens=24)
 
@@ -33,6 +33,14 @@ def test_streamed_and_batched_answers_are_equal(speaker):
     together = speaker.replies(prompts, GREEDY, done.append)
     assert together == ["".join(speaker.reply(prompt, GREEDY)) for prompt in prompts]
     assert done[-1] == len(prompts)
+
+
+@pytest.mark.filterwarnings("ignore")  # transformers says that fast kernels for Mamba are not here
+def test_a_recurrent_model_speaks_too(tmp_path):
+    speaker = LocalSpeaker(tiny_model.loaded(families.write("mamba", tmp_path / "mamba")))
+    sampling = Sampling(temperature=0.0, max_tokens=6)
+    whole = speaker.replies([ask("头痛怎么办？")], sampling, lambda done: None)[0]
+    assert "".join(speaker.reply(ask("头痛怎么办？"), sampling)) == whole
 
 
 def test_pieces_hold_no_broken_character(speaker):
