@@ -43,7 +43,7 @@ def _train(
     resolved = settle(train.METHODS.get(name).Settings, f"train.{name}", flags, **below)
     resolved = launch.settled(resolved, train.METHODS.get(name).loading(resolved.values).quant, run)
     if launch.is_needed(resolved.values) and not plan:
-        raise typer.Exit(launch.start(processes.words(), resolved.values))
+        raise typer.Exit(launch.start(processes.words(), resolved.values, console.note))
     run = launch.same_run(lambda: run or train.new_run(name, resolved.values), resolved.values)
     if resolved.values.model == TINY and resolved.origins["model"] == "default":
         console.note(f"base model: {TINY}, a small demonstration made here; choose another with --model or med.toml")

@@ -1,13 +1,14 @@
 """Start the processes of a run on this machine by torch's own launcher, and stand for them as one command."""
 
+import contextlib
 import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import psutil
 from torch import distributed
@@ -26,7 +27,8 @@ from medcli.engine import device as devices
 
 INTERRUPTED = 130
 _TO_END = 10  # seconds between asking a process to end and making it end
-_TO_MEET = 1800  # seconds in which the machines must have found each other
+_TO_MEET = 600  # seconds for torch's own rendezvous, once all machines are there
+_KNOCK = 1.0  # seconds between two tries to reach machine 0
 
 
 def start(words: Sequence[str], settings: TrainSettings) -> int:
@@ -44,19 +46,56 @@ def start(words: Sequence[str], settings: TrainSettings) -> int:
     logging.disable(logging.CRITICAL)  # what failed is said by the process that failed
     try:
         with _handing_on() as told:
+            if settings.nodes > 1:
+                _meet(settings)
             elastic_launch(_configuration(settings), sys.executable)("-m", "medcli", *words)
         return 0
     except ChildFailedError as error:
         return _code(error.failures, meeting, bool(told))
-    except (RendezvousError, distributed.DistError) as error:
+    except (RendezvousError, distributed.DistError, OSError) as error:
         raise ServiceError(
             f"the machines did not meet at {settings.main_address}: {str(error).splitlines()[0]}",
-            hint="run the same command on each machine within half an hour, with --node-rank 0, 1, …;\n"
+            hint="run the same command on each machine, with --node-rank 0, 1, …;\n"
             "--main-address names machine 0 as the others see it, and a port that is free there",
         ) from error
     finally:
         logging.disable(logging.NOTSET)
         shutil.rmtree(meeting.path, ignore_errors=True)
+
+
+def _meet(settings: TrainSettings) -> None:
+    """Return when all machines are there, however long that takes; raises OSError when machine 0 cannot listen.
+
+    torch's rendezvous would wait too, but deaf to Ctrl-C. Machine 0 says "go" to each when the last one has come.
+    """
+    host, _, port = settings.main_address.rpartition(":")
+    if settings.node_rank:
+        while not _has_gone(host, int(port), settings.node_rank):
+            time.sleep(_KNOCK)
+        return
+    waiting: dict[int, socket.socket] = {}
+    with socket.create_server(("", int(port))) as server:
+        while len(waiting) < settings.nodes - 1:
+            machine, _ = server.accept()
+            machine.settimeout(_KNOCK)
+            with contextlib.suppress(OSError, ValueError):  # somebody else, or one that has given up
+                waiting[int(machine.recv(16))] = machine
+    for machine in waiting.values():
+        with machine, contextlib.suppress(OSError):
+            machine.sendall(b"go")
+            machine.settimeout(_KNOCK)
+            machine.recv(1)  # the other side closes first, so that the port is free at once
+
+
+def _has_gone(host: str, port: int, rank: int) -> bool:
+    """Whether machine 0 was reached and has said "go"."""
+    try:
+        with socket.create_connection((host, port), timeout=_KNOCK) as connection:
+            connection.sendall(str(rank).encode())
+            connection.settimeout(None)
+            return connection.recv(16) == b"go"
+    except OSError:
+        return False
 
 
 def _configuration(settings: TrainSettings) -> LaunchConfig:
@@ -78,7 +117,7 @@ def _configuration(settings: TrainSettings) -> LaunchConfig:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _handing_on() -> Iterator[list[int]]:
     """Within the block Ctrl-C and SIGTERM go to the processes started; the list holds those that came."""
     told: list[int] = []

@@ -55,10 +55,12 @@ def is_first() -> bool:
     return worlds.current().is_first
 
 
-def start(words: Sequence[str], settings: TrainSettings) -> int:
+def start(words: Sequence[str], settings: TrainSettings, note: Callable[[str], None]) -> int:
     """Start the processes with the same `words`, and return the exit code that stands for all."""
     from medcli.engine import launch
 
+    if settings.nodes > 1:
+        note(f"waiting for the other machines at {settings.main_address}")
     return launch.start(words, settings)
 
 
