@@ -28,6 +28,7 @@ from medcli.engine import device as devices
 INTERRUPTED = 130
 _TO_END = 10  # seconds between asking a process to end and making it end
 _TO_MEET = 600  # seconds for torch's own rendezvous, once all machines are there
+_GLOO = "GLOO_SOCKET_IFNAME"
 _KNOCK = 1.0  # seconds between two tries to reach machine 0
 
 
@@ -48,6 +49,7 @@ def start(words: Sequence[str], settings: TrainSettings) -> int:
         with _handing_on() as told:
             if settings.nodes > 1:
                 _meet(settings)
+                _choose_interface(settings)
             elastic_launch(_configuration(settings), sys.executable)("-m", "medcli", *words)
         return 0
     except ChildFailedError as error:
@@ -85,6 +87,17 @@ def _meet(settings: TrainSettings) -> None:
             machine.sendall(b"go")
             machine.settimeout(_KNOCK)
             machine.recv(1)  # the other side closes first, so that the port is free at once
+
+
+def _choose_interface(settings: TrainSettings) -> None:
+    """Let gloo talk by the interface that carries the main address: its own choice is often loopback."""
+    host, _, port = settings.main_address.rpartition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, int(port)))  # sends nothing
+        own = probe.getsockname()[0]
+    for name, addresses in psutil.net_if_addrs().items():
+        if own in {address.address for address in addresses} and _GLOO not in variables_of_launcher():
+            pass_on({_GLOO: name})
 
 
 def _has_gone(host: str, port: int, rank: int) -> bool:
