@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import resource
 import shutil
 import signal
 import subprocess
@@ -198,6 +199,27 @@ def test_killed_at_any_step_the_last_checkpoint_is_whole(train, project, models,
     result = train(*METHODS[method], "--run", "killed", "--resume", "--max-steps", newest + 3, "--save-every", 5)
     assert result.exit_code == 0, result.stderr
     assert trained(project, "killed")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_on_a_full_disk_the_older_checkpoint_stays_and_is_named(train, project, method):
+    """No file may grow past 20 kB, as on a full disk, once the first checkpoint is written."""
+    words = [*METHODS[method], "--run", "full", "--save-every", 2]
+    assert train(*words, "--max-steps", 2).exit_code == 0
+    table = project / "runs/full/run.toml"
+    table.write_text(table.read_text().replace('status = "finished"', 'status = "running"'))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        result = train(*words, "--max-steps", 6, "--resume")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 5, result.stderr
+    assert "checkpoint-2 is whole" in result.stderr
+    assert f"med train {method} --resume --run full" in result.stderr
+    assert [path.name for path in (project / "runs/full/checkpoints").iterdir()] == ["checkpoint-2"]
+    assert train(*words, "--max-steps", 6, "--resume").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,14 @@ _NO_ROOM = 1 << 20  # bytes
 _SAID = {
     errno.ENOSPC: ("the disk is full", "free some room, then run the same command again"),
     errno.EDQUOT: ("the disk quota is used up", "free some room, then run the same command again"),
+    errno.EFBIG: ("a file would be larger than is allowed here", "see `ulimit -f`, or choose another disk"),
     errno.EACCES: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
     errno.EPERM: ("no permission", "check the owner with `ls -ld`, or choose another folder"),
     errno.ENOTDIR: ("a file is where a folder must be", "move it away, or choose another folder"),
     errno.EEXIST: ("a file is where a folder must be", "move it away, or choose another folder"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
 }
+_HIDDEN = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
 
 
 def storage_error(error: OSError, path: Path | None = None) -> MedError:
@@ -57,10 +59,12 @@ def full_disk_said(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_full = "No space left on device" in str(error) or shutil.disk_usage(folder).free < _NO_ROOM
-        if is_full and not isinstance(error, MedError):
-            raise storage_error(OSError(errno.ENOSPC, ""), folder.parent) from error
-        raise
+        said = next((number for text, number in _HIDDEN.items() if text in str(error)), None)
+        if said is None and shutil.disk_usage(folder).free < _NO_ROOM:
+            said = errno.ENOSPC
+        if said is None or isinstance(error, MedError):
+            raise
+        raise storage_error(OSError(said, ""), folder.parent) from error
 
 
 @contextmanager

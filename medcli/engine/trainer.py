@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,19 +11,18 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from medcli.core import world as worlds
-from medcli.core.atomic import full_disk_said
 from medcli.core.errors import StorageError
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.core.tuner_settings import PrefixSettings
+from medcli.engine import checkpoints, ranks, sharding
 from medcli.engine import device as devices
-from medcli.engine import ranks, sharding
 from medcli.engine.best import Judge, best_step, take_best
 from medcli.engine.checkpointing import checkpointed
 from medcli.engine.dealt import Filled, InOrder
@@ -127,7 +125,7 @@ class _Trainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or self.args.output_dir)
-        if state_dict is None and (learning := _learning_of_frozen(self.model)):
+        if state_dict is None and (learning := checkpoints.learning_of_frozen(self.model)):
             folder.mkdir(parents=True, exist_ok=True)
             save_file(learning, folder / SAFE_WEIGHTS_NAME)
         else:
@@ -154,54 +152,19 @@ class _Trainer(Trainer):
         return str(self._aside or self.args.output_dir)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write aside, then rename; the older checkpoints go only when the new one is in place.
-
-        Every process writes its random numbers into the folder aside, which only the first makes and moves.
-        """
+        """As transformers does, but aside first; the older checkpoints go only when the new one is in place."""
         for tell in self._before_checkpoint:
             tell()
         home, first = Path(self.args.output_dir), self.is_world_process_zero()
-        self._aside = home / ".part"
         try:
-            with full_disk_said(home):
-                if first:
-                    shutil.rmtree(self._aside, ignore_errors=True)
-                    self._aside.mkdir(parents=True)
-                ranks.wait_for_all()
+            with checkpoints.whole(home, first=first) as self._aside:
                 super()._save_checkpoint(model, trial)
-                ranks.wait_for_all()
-            if first:
-                _put_in_place(self._aside, home)
-                self._remove_old(home)
         finally:
-            if first:
-                shutil.rmtree(self._aside, ignore_errors=True)
             self._aside = None
+        if first:
+            best = best_step(self.state.log_history) if self._keep_best else None
+            checkpoints.remove_old(home, self._keep, best)
         ranks.wait_for_all()
-
-    def _remove_old(self, home: Path) -> None:
-        steps = sorted(home.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-        best = best_step(self.state.log_history) if self._keep_best else None
-        for old in steps[: -self._keep]:
-            if old.name != f"checkpoint-{best}":
-                shutil.rmtree(old)
-
-
-def _learning_of_frozen(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The tensors that learn when others do not: all that a checkpoint needs. None for peft, which sees to it itself.
-
-    There is no config.json beside them, so that nobody takes the folder for a whole model.
-    """
-    weights = dict(model.named_parameters())
-    learning = {name: weight.detach() for name, weight in weights.items() if weight.requires_grad}
-    return learning if isinstance(model, PreTrainedModel) and len(learning) < len(weights) else {}
-
-
-def _put_in_place(aside: Path, home: Path) -> None:
-    for finished in aside.glob("checkpoint-*"):
-        (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle nobody needs
-        shutil.rmtree(home / finished.name, ignore_errors=True)
-        finished.replace(home / finished.name)
 
 
 def train(

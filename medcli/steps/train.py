@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medcli import __version__
 from medcli.core import model_ref, run_folder
 from medcli.core.chat_template import Segment
-from medcli.core.errors import DataError, UsageError
+from medcli.core.errors import DataError, StorageError, UsageError
 from medcli.core.mixture import shares_of
 from medcli.core.record import Conversation, Document, Record
 from medcli.core.report import Report
@@ -235,9 +235,17 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
 
 
 def _trained(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
-    outcome: Outcome = prepared.method.train(
-        prepared.loaded, prepared.data, prepared.valid, prepared.resolved.values, run, report
-    )
+    settings = prepared.resolved.values
+    try:
+        outcome: Outcome = prepared.method.train(prepared.loaded, prepared.data, prepared.valid, settings, run, report)
+    except StorageError as error:
+        last = run.last_checkpoint()
+        kept = f"{last.name} is whole: " if last else ""
+        raise StorageError(
+            error.message,
+            hint=f"{kept}free some room, then med train {prepared.name} --resume --run {run.name}\n"
+            "--keep-checkpoints 1 takes the least room, MED_RUNS moves the runs to another disk",
+        ) from error
     return outcome
 
 
