@@ -57,6 +57,11 @@ def losses(project, run):
     return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
 
 
+def steps(project, run):
+    lines = (project / "runs" / run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
 def trained(project, run):
     """All tensors that a run saved."""
     files = sorted((project / "runs" / run).glob("adapter/*.safetensors"))
@@ -86,8 +91,10 @@ def test_resume_is_bitwise(train, project, method):
         shutil.rmtree(project / "runs/broken" / finished, ignore_errors=True)
     table = project / "runs/broken/run.toml"
     table.write_text(table.read_text().replace('status = "finished"', 'status = "running"'))
+    before = steps(project, "broken")
     result = train(*words, "--run", "broken", "--resume")
     assert result.exit_code == 0, result.stderr
+    assert steps(project, "broken") == before  # no line twice, none missing
     straight, resumed = trained(project, "straight"), trained(project, "broken")
     assert straight
     assert straight.keys() == resumed.keys()

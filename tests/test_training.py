@@ -80,28 +80,6 @@ def test_plan_writes_nothing_and_says_where_settings_come_from(train, project, m
     assert not (project / "runs").exists()
 
 
-def test_resume_is_bitwise(train, project):
-    """N steps = k, stop, resume, N - k: the same weights, dropout and data order included."""
-    whole = ["--max-steps", 6, "--dropout", 0.2, "--save-every", 3, "--keep-checkpoints", 9]
-    assert train("--run", "straight", *whole).exit_code == 0
-    assert train("--run", "broken", *whole).exit_code == 0
-    broken = project / "runs" / "broken"
-    before = (broken / "metrics.jsonl").read_text()
-    for finished in ("adapter", "checkpoints/checkpoint-6"):
-        for file in (broken / finished).iterdir():
-            file.unlink()
-        (broken / finished).rmdir()
-    table = (broken / "run.toml").read_text()
-    (broken / "run.toml").write_text(table.replace('status = "finished"', 'status = "running"'))
-    result = train("--run", "broken", "--resume")
-    assert result.exit_code == 0, result.stderr
-    straight, resumed = weights(project, "straight"), weights(project, "broken")
-    assert straight.keys() == resumed.keys()
-    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
-    steps = [json.loads(line)["step"] for line in (broken / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [json.loads(line)["step"] for line in before.splitlines()]
-
-
 def test_resume_on_other_data_is_refused(train, med, project):
     assert train("--run", "one", "--max-steps", 2).exit_code == 0
     table = project / "runs" / "one" / "run.toml"
@@ -169,19 +147,6 @@ def test_every_kind_trains_and_answers_as_its_merged_model(train, med, kind):
     merged = med("merge", "kind", "--json")
     assert merged.exit_code == 0, merged.stderr
     assert json.loads(merged.stdout)["equal"] is True
-
-
-def test_packed_and_padded_rows_learn_alike(train, project):
-    for name, words in {"packed": [], "padded": ["--no-packing"]}.items():
-        assert train("--run", name, "--max-steps", 4, "--batch", 64, *words).exit_code == 0
-    assert losses(project, "packed") == pytest.approx(losses(project, "padded"), rel=1e-4)
-
-
-def test_accumulation_learns_as_one_batch(train, project):
-    """Batch 4 x 1 = 2 x 2: the loss is a mean over all learnt tokens of a step."""
-    assert train("--run", "one", "--max-steps", 3, "--batch", 4).exit_code == 0
-    assert train("--run", "two", "--max-steps", 3, "--accumulate", 2).exit_code == 0
-    assert losses(project, "one") == pytest.approx(losses(project, "two"), rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def _close(run: Any, outcome: Any, as_json: bool) -> None:
     from medcli.core.model_ref import resolve
     from medcli.steps.merge import can_merge
 
-    figures = dict(outcome.figures)
+    figures = {**outcome.figures, **outcome.facts}
     if as_json:
         console.show_json({"run": str(run.path), "steps": outcome.steps, "total": outcome.total,
                            "interrupted": outcome.interrupted, "seconds": outcome.seconds, **figures})  # fmt: skip
