@@ -15,6 +15,7 @@ import numpy
 import psutil
 import torch
 from torch import nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from medcli.core.train_settings import TrainSettings
 from medcli.engine.loaded import Loaded
@@ -105,14 +106,15 @@ def estimate(
     is_same = [example.number for example in longest] == [example.number for example in average]
     long = short if is_same else _step(loaded, settings, longest, target)[0]
     tokens = (short.tokens, min(max(usual, short.tokens), long.tokens), long.tokens)
-    weights, optimizer = weight_bytes(loaded, quant), optimizer_bytes(loaded.model)
-    beside = unpacked_bytes(loaded, quant)
+    share = _shared_out(settings)
+    weights, optimizer = weight_bytes(loaded, quant) / share.weights, optimizer_bytes(loaded.model) / share.optimizer
+    gradients = gradient_bytes(loaded.model) / share.optimizer
     names = ("copies", "activations", "logits", "peak")
     copies, activations, logits, peak = (_between(name, short, long, tokens) for name in names)
     parts = (
         ("weights", exactly(weights)),
         ("weights in half precision", copies),
-        ("gradients", exactly(gradient_bytes(loaded.model))),
+        ("gradients", exactly(gradients)),
         ("optimizer", exactly(optimizer)),
         ("activations", activations),
         ("logits and loss", logits),
@@ -120,7 +122,7 @@ def estimate(
     )
     return Estimate(
         parts=parts,
-        total=_total(loaded, weights + optimizer + beside, peak, target),
+        total=_total(loaded, weights + optimizer + _beside(loaded, settings, quant), peak, target),
         operations=_operations(settings, data, average, short, steps, one_row=target.on_gpu and _half(target)),
         guessed=is_guess,
     )
@@ -131,8 +133,38 @@ def total_bytes(
 ) -> float:
     """The bytes held at one time, at most, when `row` is the longest one: the high end of `Estimate.total`."""
     step, _ = _step(loaded, settings, row, target)
-    steady = weight_bytes(loaded, quant) + optimizer_bytes(loaded.model) + unpacked_bytes(loaded, quant)
-    return _total(loaded, steady, exactly(step.peak), target).high
+    share = _shared_out(settings)
+    weights, optimizer = weight_bytes(loaded, quant) / share.weights, optimizer_bytes(loaded.model) / share.optimizer
+    return _total(loaded, weights + optimizer + _beside(loaded, settings, quant), exactly(step.peak), target).high
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Share:
+    """Among how many processes weights lie, and gradients with the optimizer's states."""
+
+    weights: int
+    optimizer: int
+
+
+def _shared_out(settings: TrainSettings) -> _Share:
+    processes = settings.devices * settings.nodes
+    return _Share(
+        weights=processes if settings.strategy in ("fsdp2", "zero3") else 1,
+        optimizer=processes if settings.strategy in ("fsdp2", "zero2", "zero3") else 1,
+    )
+
+
+def _beside(loaded: Loaded, settings: TrainSettings, quant: str) -> float:
+    """What is held beside weights, optimizer and a step: a matrix unpacked, and what sharding adds and takes away.
+
+    Where weights are shared out, two layers are whole at a time, the one at work and the next. The rehearsed step has
+    all gradients whole; of each, a process keeps its share.
+    """
+    share = _shared_out(settings)
+    kept = gradient_bytes(loaded.model) * (1 - 1 / share.optimizer)
+    layers = [layer for layer in loaded.causal_lm.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    largest = max((sum(weight.nbytes for weight in layer.parameters()) for layer in layers), default=0)
+    return unpacked_bytes(loaded, quant) - kept + (2 * largest if share.weights > 1 else 0)
 
 
 def weight_bytes(loaded: Loaded, quant: str) -> int:

@@ -133,3 +133,24 @@ def test_speed_and_hours():
     assert 1e8 < estimate.measured_speed(CPU, "fp32") < 1e13
     found = estimate.hours(3600e12, 1e12, (0.25, 0.5, 1.0))
     assert (found.low, found.expected, found.high) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "weights", "rest"), [("ddp", 1, 1), ("zero2", 1, 4), ("zero3", 4, 4), ("fsdp2", 4, 4)]
+)
+def test_what_is_shared_out_is_counted_once(tiny_folder, strategy, weights, rest):
+    def found(**given):
+        settings = full.Settings(dataset=("few",), precision="fp32", **given)
+        model = outlined(tiny_folder, full, settings)
+        return estimate.estimate(model, settings, samples(40, 50, 60), quant="none", target=TARGET, steps=3)
+
+    alone, shared = found(), found(devices=2, nodes=2, strategy=strategy)
+    share = {name: part.low / dict(shared.parts)[name].low for name, part in alone.parts if part.low}
+    assert (share["weights"], share["gradients"], share["optimizer"]) == (weights, rest, rest)
+    assert share["activations"] == 1
+    saved = alone.total.low - shared.total.low
+    gone = sum(part.low * (1 - 1 / share[name]) for name, part in alone.parts if name in ("gradients", "optimizer"))
+    if strategy in ("ddp", "zero2"):
+        assert saved == pytest.approx(gone)
+    else:
+        assert 0 < saved - gone < dict(alone.parts)["weights"].low  # two layers are whole at a time
