@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = _explain(error)
     if arguments is None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to unwind; python would print a traceback
+        if given[:1] == ["train"]:
+            processes.end(code)
     sys.exit(code)
 
 

@@ -31,6 +31,21 @@ def words() -> tuple[str, ...]:
     return _words
 
 
+def end(code: int) -> None:
+    """End this process at once, when it is one of several: all is written, and torch's threads are not waited for.
+
+    One that still runs while Python tears itself down aborts the process, and the run would seem to have failed.
+    """
+    try:
+        several = worlds.current().size > 1
+    except UsageError:  # what the launcher says makes no sense, and has been said
+        return
+    if several:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def may_speak(code: int, error: BaseException) -> bool:
     """Whether this process is to say why it ends with `code`: of several, the first that fails."""
     try:
