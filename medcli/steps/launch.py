@@ -166,8 +166,12 @@ def _check_strategy(settings: TrainSettings, quant: str) -> None:
         )
     if settings.device == "cpu":
         refuse_on_cpu(strategy)
-    if strategy in ("zero2", "zero3") and find_spec("deepspeed") is None:
-        raise UsageError(f"--strategy {strategy} needs DeepSpeed", hint="pip install 'medcli[deepspeed]'")
+
+
+def check_installed(settings: TrainSettings) -> None:
+    """Raises UsageError when the strategy's library is not here; a plan can do without."""
+    if settings.strategy in ("zero2", "zero3") and find_spec("deepspeed") is None:
+        raise UsageError(f"--strategy {settings.strategy} needs DeepSpeed", hint="pip install 'medcli[deepspeed]'")
 
 
 def refuse_on_cpu(strategy: str) -> None:

@@ -212,8 +212,9 @@ def _changes(planned: Planned, target: "Target") -> list[Change]:
     helps = [(change, fields) for change, fields in tried if change.bytes < planned.estimate.total.high]
     found = sorted((change for change, _ in helps), key=lambda change: change.bytes)
     if len(found) > 1 and found[0].bytes > planned.available:
-        together = dict(chain.from_iterable(fields.items() for _, fields in helps))
-        found.append(Change(flags=" ".join(change.flags for change, _ in helps), bytes=needed(together)))
+        fields = dict(chain.from_iterable(fields.items() for _, fields in helps))
+        together = Change(flags=" ".join(change.flags for change, _ in helps), bytes=needed(fields))
+        found += [together] if together.bytes < found[0].bytes else []
     return found
 
 

@@ -134,6 +134,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
 
     ref = remote_code.consent(ref) if settings.trust_remote_code else ref
     tracking.check(settings.track)
+    launch.check_installed(settings)
     where = device.own(settings.device)
     if settings.strategy != "ddp" and where.type == "cpu":
         launch.refuse_on_cpu(settings.strategy)

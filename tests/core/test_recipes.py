@@ -7,6 +7,7 @@ import pytest
 from medcli.core.errors import UsageError
 from medcli.core.recipes import recipe_for, recipes
 from medcli.core.settings import Layers, resolve
+from medcli.steps import launch
 from medcli.steps.train import METHODS
 from tests.conftest import RAW
 
@@ -39,7 +40,7 @@ PUBLISHED = {
     "medllm": {
         "batch": 4, "accumulate": 3, "epochs": 1, "lr": 1e-5, "schedule": "cosine", "warmup": 800,
         "weight_decay": 0.0, "max_grad_norm": 1.0, "max_length": 1200, "checkpointing": False, "precision": "bf16",
-        "strategy": "zero3", "log_every": 50, "save_every": 2000, "keep_checkpoints": 3, "seed": 42,
+        "packing": False, "strategy": "zero3", "log_every": 50, "save_every": 2000, "keep_checkpoints": 3, "seed": 42,
     },
 }  # fmt: skip
 METHOD_OF = {name: recipe.method for name, recipe in recipes().items()}
@@ -75,8 +76,10 @@ def test_a_recipe_says_where_it_is_from(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_recipe_resolves_for_its_method(name):
     recipe = recipe_for(name, METHOD_OF[name])
-    layers = Layers(flags={"dataset": "x"}, recipe=recipe.settings, recipe_name=f"recipe {name}")
-    resolved = resolve(METHODS.get(recipe.method).Settings, f"train.{recipe.method}", layers)
+    layers = Layers(flags={"dataset": "x", "devices": 4}, recipe=recipe.settings, recipe_name=f"recipe {name}")
+    method = METHODS.get(recipe.method)
+    resolved = resolve(method.Settings, f"train.{recipe.method}", layers)
+    launch.settled(resolved, method.loading(resolved.values).quant, None)  # on several processes, too
     rows = {flag: (value, origin) for flag, value, origin in resolved.rows()}
     for key, value in recipe.settings.items():
         wanted = tuple(value) if isinstance(value, list) else value
