@@ -136,6 +136,18 @@ def test_freeze_saves_what_it_trained_and_nothing_else_changes(train, med, proje
     assert {name for name in before if not torch.equal(before[name], after[name])} == names
 
 
+def test_a_base_model_without_a_chat_template_reads_and_goes_on(train, med, models, tmp_path):
+    bare = shutil.copytree(models["llama"], tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    refused = train(*METHODS["lora"], "--run", "lora", "--max-steps", 1, model=bare)
+    assert refused.exit_code == 4
+    assert "choose one with --template" in refused.stderr
+    result = train(*METHODS["pt"], "--run", "reads", "--max-steps", 1, model=bare)
+    assert result.exit_code == 0, result.stderr
+    assert train(*METHODS["pt"], "--plan", model=bare).exit_code == 0
+    assert med("chat", "reads", "头痛", "--max-tokens", 3).exit_code == 0
+
+
 def test_stages_chain_without_a_merge_by_hand(train, med, project):
     """pt, then lora on it, then freeze on that, then full: each names the run before it."""
     assert train(*METHODS["pt"], "--run", "read", "--max-steps", 2).exit_code == 0

@@ -21,6 +21,7 @@ def load(
     report: Report,
     dtype: torch.dtype | None = None,
     template: str = "",
+    or_else: str = "",
     attention: str | None = None,
     merge: bool = False,
     trainable: bool = False,
@@ -28,13 +29,14 @@ def load(
 ) -> Loaded:
     """Load `ref` with what its stages trained, the last one merged too when `merge`.
 
+    `template` is the chat template asked for, `or_else` that of a model which has none of its own.
     With `trainable` the last adapter stays an adapter and goes on learning. `quant` keeps the base in "4bit" or "8bit";
     `attention` names an implementation, None takes what suits the model.
     Weights must be safetensors, and no code of the model's folder is run unless `ref` brings the user's consent.
 
     Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
     """
-    tokenizer, chosen = load_tokenizer(ref, report, template)
+    tokenizer, chosen = load_tokenizer(ref, report, template, or_else)
     base, trusted = opened(ref, report, weights=True)
     report.stage(f"loading {ref.base}")
     with remote_code.said(base, trusted):
@@ -54,10 +56,10 @@ def load(
     )
 
 
-def load_tokenizer(ref: ModelRef, report: Report, template: str = "") -> tuple[Any, ChatTemplate]:
+def load_tokenizer(ref: ModelRef, report: Report, template: str = "", or_else: str = "") -> tuple[Any, ChatTemplate]:
     """The tokenizer of `ref` and its chat template, without the model."""
     tokenizer = plain_tokenizer(ref, report)
-    return tokenizer, template_of(tokenizer, ref, template)
+    return tokenizer, template_of(tokenizer, ref, template, or_else)
 
 
 def plain_tokenizer(ref: ModelRef, report: Report) -> Any:

@@ -25,8 +25,11 @@ _PROBES = (
 )
 
 
-def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate:
-    """The template asked for, else the run's, else the model's own; ModelError when there is none that fits."""
+def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "", or_else: str = "") -> ChatTemplate:
+    """The template asked for, else the run's, else the model's own, else `or_else`.
+
+    Raises ModelError when there is none, or none that fits.
+    """
     if not tokenizer.is_fast:
         raise ModelError(f"{ref.base} has no fast tokenizer", hint="convert it to tokenizer.json with transformers")
     if wanted:
@@ -35,6 +38,8 @@ def template_of(tokenizer: Any, ref: ModelRef, wanted: str = "") -> ChatTemplate
         name, text = ref.template.name, ref.template.read_text("utf-8")
     elif tokenizer.chat_template:
         name, text = "the model's own", _marked_twin(tokenizer) or tokenizer.chat_template
+    elif or_else:
+        name, text = or_else, chat_template.shipped_text(or_else)
     else:
         raise ModelError(
             f"{ref.base} has no chat template",

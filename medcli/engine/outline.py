@@ -36,6 +36,7 @@ def outline(
     device: torch.device,
     report: Report,
     template: str = "",
+    or_else: str = "",
     attention: str | None = None,
     trainable: bool = False,
 ) -> Outline:
@@ -44,7 +45,7 @@ def outline(
     What earlier stages trained has the base's own shapes and is left out, but for the last adapter when it is
     `trainable`. Raises ModelError or ServiceError as loading does.
     """
-    tokenizer, chosen = loading.load_tokenizer(ref, report, template)
+    tokenizer, chosen = loading.load_tokenizer(ref, report, template, or_else)
     base, trusted = loading.opened(ref, report)
     report.stage(f"outlining {ref.base}")
     with remote_code.said(base, trusted), problems_said(base):

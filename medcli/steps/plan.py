@@ -137,7 +137,8 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     how = method.loading(settings)
     check_stages(ref, settings, how)
     outlined = outline(
-        ref, device=place.device, report=report, template=settings.template, trainable=how.trainable,
+        ref, device=place.device, report=report, template=settings.template,
+        or_else=train_samples.template_for(method.RECORD), trainable=how.trainable,
         attention=attention.NAME if settings.packing else None,
     )  # fmt: skip
     outlined = replace(outlined, prefix=how.prefix)

@@ -143,7 +143,8 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     how = method.loading(settings)
     check_stages(ref, settings, how)
     loaded = load(
-        ref, device=where, report=report, template=settings.template, merge=not how.trainable,
+        ref, device=where, report=report, template=settings.template,
+        or_else=train_samples.template_for(method.RECORD), merge=not how.trainable,
         trainable=how.trainable and not how.prefix, quant=how.quant,
         attention=attention.NAME if settings.packing else None,
     )  # fmt: skip

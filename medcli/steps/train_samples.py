@@ -18,6 +18,11 @@ SHORTEST = 8  # tokens of a sample, as --max-length has it
 UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
 
 
+def template_for(kind: type[Record]) -> str:
+    """The chat template of a model that has none: who only reads needs none; answers are not taught without."""
+    return "plain" if kind is Document else ""
+
+
 def encoded(
     loaded: "Loaded",
     kind: type[Record],
