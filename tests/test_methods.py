@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from tests import tiny_model
 from tests.conftest import RAW
 
-STEPS = ["--batch", 2, "--valid-limit", 2, "--precision", "fp32", "--lr", "0.01", "--max-length", 128]
+STEPS = ["--batch", 2, "--valid-limit", 2, "--precision", "fp32", "--lr", "0.01", "--max-length", 128,
+         "--save-every", 50, "--eval-every", 50]  # fmt: skip
 METHODS = {
     "lora": ["lora", "--dataset", "few", "--dropout", 0.1],
     "freeze": ["freeze", "--dataset", "few", "--layers", "last:1"],
