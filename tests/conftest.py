@@ -72,6 +72,12 @@ def cached_tiny(project, tmp_path):
 
 
 @pytest.fixture(autouse=True)
+def no_cache_of_the_user(tmp_path_factory, monkeypatch):
+    """What tests keep in a cache must not fill the one of who runs them; `project` gives a test its own."""
+    monkeypatch.setenv("MED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     """Only this machine may be reached."""
     connect = socket.socket.connect
