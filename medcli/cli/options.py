@@ -3,7 +3,7 @@
 import inspect
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field
 from functools import wraps
 from importlib import import_module
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -21,6 +21,7 @@ from medcli.core.settings import (
     flag_of,
     project_table,
     resolve,
+    settings_in,
     variables_of,
 )
 from medcli.core.shelf import Shelf
@@ -56,11 +57,11 @@ def takes(settings: type) -> Callable[[Command], Command]:
     def decorate(function: Command) -> Command:
         own = [p for p in inspect.signature(function).parameters.values() if p.name != "flags"]
         group_of = group_of_training if issubclass(settings, TrainSettings) else lambda name: None
-        added = [_parameter(item, hints[item.name], group_of(item.name)) for item in fields(settings)]
+        added = [_parameter(item, hints[item.name], group_of(item.name)) for item in settings_in(settings)]
 
         @wraps(function)
         def command(**given: Any) -> None:
-            flags = {item.name: given.pop(item.name) for item in fields(settings)}
+            flags = {item.name: given.pop(item.name) for item in settings_in(settings)}
             function(**given, flags={name: value for name, value in flags.items() if value is not None})
 
         command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]

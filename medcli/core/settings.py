@@ -39,6 +39,16 @@ def setting(default: Any = MISSING, *, help: str, flag: str = "", minimum: float
     return field(default=default, metadata={"help": help, "flag": flag, "minimum": minimum})
 
 
+def left_out(default: Any) -> Any:
+    """An inherited field that means nothing here: it keeps its value, and nobody can set it."""
+    return field(default=default, metadata={"left_out": True})
+
+
+def settings_in(cls: type) -> list[Field[Any]]:
+    """The fields of a settings class that can be set."""
+    return [item for item in fields(cls) if not item.metadata.get("left_out")]
+
+
 def flag_of(item: Field[Any]) -> str:
     """The name users type for a field: `learning_rate` may be `lr`."""
     return str(item.metadata.get("flag") or item.name)
@@ -67,7 +77,7 @@ class Resolved(Generic[T]):
 
     def rows(self) -> list[tuple[str, Any, str]]:
         """(flag name, value, origin) of each setting, in the order of the class."""
-        items = fields(self.values)  # type: ignore[arg-type]
+        items = settings_in(type(self.values))
         return [(flag_of(f), attrgetter(f.name)(self.values), self.origins[f.name]) for f in items]
 
 
@@ -141,7 +151,7 @@ def resolve(cls: type[T], section: str, layers: Layers) -> Resolved[T]:
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for item in fields(cls):  # type: ignore[arg-type]
+    for item in settings_in(cls):
         flag = flag_of(item)
         variable = f"{PREFIX}{section}_{flag}".replace(".", "_").replace("-", "_").upper()
         if layers.flags.get(item.name) is not None:
@@ -199,7 +209,7 @@ def _named_tables(table: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
 def variables_of(cls: type, section: str) -> list[str]:
     """The `MED_*` variables that set the fields of `cls`."""
     head = f"{PREFIX}{section}_".replace(".", "_")
-    return [f"{head}{flag_of(f)}".upper() for f in fields(cls)]
+    return [f"{head}{flag_of(f)}".upper() for f in settings_in(cls)]
 
 
 def convert(value: Any, kind: Any, where: str) -> Any:
@@ -232,7 +242,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
 
 def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> dict[str, Any]:
     """The keys of `[a.b]` over those of `[a]`; every plain key of `[a.b]` must be a setting."""
-    known = {flag_of(f) for f in fields(cls)}
+    known = {flag_of(f) for f in settings_in(cls)}
     merged: dict[str, Any] = {}
     parts = section.split(".")
     for depth in range(1, len(parts) + 1):
@@ -250,7 +260,7 @@ def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> di
 
 def _checked_keys(table: dict[str, Any], cls: type, where: str) -> dict[str, Any]:
     """The table itself, when each of its keys is a setting; raises UsageError with the nearest one."""
-    known = {flag_of(f) for f in fields(cls)}
+    known = {flag_of(f) for f in settings_in(cls)}
     for key in table:
         if key not in known:
             close = nearest(key, known)

@@ -1,5 +1,6 @@
 """The settings that every way of training shares; a method's own class adds to them."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -70,6 +71,11 @@ class TrainSettings:
         "ddp", help="How processes share the work: copies, or sharded weights (FSDP2; ZeRO by DeepSpeed)."
     )
     device: str = setting("auto", help="auto, cpu, cuda, cuda:1, …")
+
+    def steps_an_epoch(self, samples: int) -> int:
+        """Optimizer steps in which all processes together go through so many samples once."""
+        forwards = math.ceil(samples / (self.batch * self.devices * self.nodes))
+        return max(1, math.ceil(forwards / self.accumulate))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,11 +1,13 @@
 """What a tuner trains, as settings that several training methods share."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Literal
 
 from medcli.core.errors import UsageError
-from medcli.core.settings import setting
+from medcli.core.settings import flag_of, setting
 from medcli.core.train_settings import TrainSettings
 
 _LAYERS = re.compile(r"(last|first|every):([1-9]\d*)|all")
@@ -127,3 +129,16 @@ class PrefixSettings(TrainSettings):
                 "--continue: a finished prefix is learnt on as it is, its MLP was not kept",
                 hint="leave out --projection (or add --no-projection)",
             )
+
+
+def refuse_without_effect(settings: TrainSettings, tuner: str, kinds: Mapping[str, type[TrainSettings]]) -> None:
+    """Raises UsageError when a setting of another tuner than the chosen one was given; `kinds` are those of each."""
+    shared = {item.name for item in fields(TrainSettings)}
+    own = {item.name for item in fields(kinds[tuner])} if tuner in kinds else shared
+    for kind in kinds.values():
+        for item in fields(kind):
+            if item.name not in shared | own and attrgetter(item.name)(settings) != item.default:
+                flag = flag_of(item).replace("_", "-")
+                raise UsageError(
+                    f"--{flag} is without effect with --tuner {tuner}", hint=f"leave out --{flag}, or --tuner"
+                )

@@ -10,8 +10,9 @@ import numpy
 from medcli.core.batches import batches
 from medcli.core.chat_template import ChatTemplate, Segment, plain
 from medcli.core.errors import ModelError
-from medcli.core.record import Conversation, Document, Message
-from medcli.engine.pack import Example
+from medcli.core.reading import asked_of, last_answer
+from medcli.core.record import Conversation, Document, Message, Preference, Record
+from medcli.engine.pack import Example, Examples, Prompts
 
 BATCH = 1000  # conversations handed to the tokenizer's threads at one time
 
@@ -80,6 +81,57 @@ def encode_documents(
         advance(done)
 
 
+def encode_pairs(
+    preferences: Iterable[Preference],
+    template: ChatTemplate,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    losses: Losses,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Iterator[Example]:
+    """The better and the worse answer of each preference, one after the other, in which only the answer is marked.
+
+    Of both the same oldest exchanges are dropped until both fit; a pair of which one answer never fits is left out.
+    """
+    done = 0
+    for batch in batches(preferences, BATCH):
+        sides = [(one.prompt, answer) for one in batch for answer in (one.chosen, one.rejected)]
+        examples = encode([last_answer(template, *side) for side in sides], tokenizer)
+        for preference, chosen, rejected in zip(batch, examples[::2], examples[1::2], strict=True):
+            pair: Sequence[Example] | None = (chosen, rejected)
+            if max(len(chosen.ids), len(rejected.ids)) > max_length:
+                pair = _shortened_pair(preference, template, tokenizer, max_length, losses)
+            if pair is not None and not all(example.trained[1:].any() for example in pair):
+                losses.untrained += 1
+            elif pair is not None:
+                yield from pair
+        done += len(batch)
+        advance(done)
+
+
+def encode_prompts(
+    records: Iterable[Record],
+    template: ChatTemplate,
+    tokenizer: Any,
+    *,
+    max_length: int,
+    losses: Losses,
+    advance: Callable[[int], None] = lambda done: None,
+) -> Prompts:
+    """What each record asks, ready to be answered; the oldest exchanges are dropped until it fits."""
+    examples, asked = [], []
+    for done, record in enumerate(records, 1):
+        found = asked_of(record)
+        if found is None:
+            losses.untrained += 1
+        elif (ids := _asking(found.messages, template, tokenizer, max_length, losses)) is not None:
+            examples.append(Example(ids=ids, trained=numpy.zeros(len(ids), bool)))
+            asked.append(found)
+        advance(done)
+    return Prompts(Examples(iter(examples)), asked)
+
+
 def encode(rendered: Sequence[Sequence[Segment]], tokenizer: Any) -> list[Example]:
     """Tokenise each rendered dialogue as a whole; a token is learnt when it begins inside a trained segment.
 
@@ -119,14 +171,46 @@ def _shortened(
     messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
 ) -> Example | None:
     """The newest exchanges that fit, with the system message kept; None when not even the last one does."""
-    system = [message for message in messages[:1] if message.role == "system"]
-    turns = list(messages[len(system) :])
-    starts = [index for index, message in enumerate(turns) if message.role == "user"]
-    for start in starts[1:]:
-        example = encode([template.render([*system, *turns[start:]])], tokenizer)[0]
+    for start, kept in _shorter(messages):
+        example = encode([template.render(kept)], tokenizer)[0]
         if len(example.ids) <= max_length:
             losses.turns_dropped += start
             losses.shortened += 1
             return example
     losses.too_long += 1
     return None
+
+
+def _shortened_pair(
+    preference: Preference, template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
+) -> Sequence[Example] | None:
+    for start, kept in _shorter(preference.prompt):
+        sides = [last_answer(template, kept, answer) for answer in (preference.chosen, preference.rejected)]
+        pair = encode(sides, tokenizer)
+        if max(len(example.ids) for example in pair) <= max_length:
+            losses.turns_dropped += start
+            losses.shortened += 1
+            return pair
+    losses.too_long += 1
+    return None
+
+
+def _asking(
+    messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
+) -> numpy.ndarray | None:
+    for start, kept in [(0, messages), *_shorter(messages)]:
+        ids = tokenizer(plain(template.render(kept, ask=True)), add_special_tokens=False)["input_ids"]
+        if len(ids) <= max_length:
+            losses.turns_dropped += start
+            losses.shortened += bool(start)
+            return numpy.array(ids, dtype=numpy.int32)
+    losses.too_long += 1
+    return None
+
+
+def _shorter(messages: Sequence[Message]) -> Iterator[tuple[int, list[Message]]]:
+    """The dialogue with ever fewer of its oldest exchanges, and how many turns were dropped; a system message stays."""
+    system = [message for message in messages[:1] if message.role == "system"]
+    turns = list(messages[len(system) :])
+    for start in [index for index, message in enumerate(turns) if message.role == "user"][1:]:
+        yield start, [*system, *turns[start:]]

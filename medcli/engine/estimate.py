@@ -19,7 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from medcli.core.train_settings import TrainSettings
 from medcli.engine.loaded import Loaded
-from medcli.engine.pack import GRAIN, Blocks, Example, Samples, flat
+from medcli.engine.pack import GRAIN, Example, Samples, flat
 from medcli.engine.rehearsal import HALVES, Rehearsal, guessed, rehearse
 
 GIB = 2**30
@@ -192,7 +192,7 @@ def optimizer_bytes(model: nn.Module) -> int:
 
 def rows(data: Samples, settings: TrainSettings, steps: int) -> tuple[list[Example], list[Example], int]:
     """A row of average samples, the row of the longest ones, and the tokens of the longest row of a shuffled epoch."""
-    lengths = _lengths(data)
+    lengths = data.lengths
     order, batch = lengths.argsort(kind="stable"), min(settings.batch, len(lengths))
     start = int(lengths[order].searchsorted(lengths.mean())) - batch // 2
     start = min(max(start, 0), len(order) - batch)
@@ -273,7 +273,7 @@ def _operations(
     """
     passes = steps * settings.batch * settings.accumulate / len(data)
     lengths = numpy.array([len(example.ids) for example in row], dtype=float)
-    documents = data.examples.lengths if isinstance(data, Blocks) else data.lengths
+    documents = data.examples.lengths
     squares = float(step.tokens) ** 2 if one_row else float((lengths**2).sum())
     attention = step.attention / squares * float((documents.astype(float) ** 2).sum()) / 2
     return passes * (step.products / float(lengths.sum()) * data.tokens + attention)
@@ -293,12 +293,6 @@ def _packed(loaded: Loaded) -> list[Any]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear) and not module.weight.requires_grad and not name.startswith(tuple(names))
     ]
-
-
-def _lengths(data: Samples) -> numpy.ndarray:
-    """Tokens of each sample."""
-    lengths: numpy.ndarray = numpy.diff(data.examples.ends[data.starts]) if isinstance(data, Blocks) else data.lengths
-    return lengths
 
 
 def _examples(data: Samples, numbers: numpy.ndarray) -> list[Example]:

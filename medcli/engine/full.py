@@ -8,6 +8,7 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import TrainSettings
 from medcli.engine import trainer
 from medcli.engine.loaded import Loaded
+from medcli.engine.objective import Objective
 from medcli.engine.pack import Samples
 from medcli.engine.trainer import Outcome
 
@@ -19,10 +20,16 @@ def prepare(loaded: Loaded, settings: TrainSettings) -> Loaded:
 
 
 def train(
-    thawed: Loaded, data: Samples, valid: Samples | None, settings: TrainSettings, run: RunFolder, report: Report
+    thawed: Loaded,
+    data: Samples,
+    valid: Samples | None,
+    settings: TrainSettings,
+    run: RunFolder,
+    report: Report,
+    objective: Objective | None = None,
 ) -> Outcome:
     """Train the whole model, and save it to `run.model` unless a person stopped the run."""
-    outcome = trainer.train(thawed, data, valid, settings, run, report)
+    outcome = trainer.train(thawed, data, valid, settings, run, report, objective=objective)
     if outcome.is_saved_here:
         _save(thawed, run.model)
     return outcome

@@ -20,9 +20,10 @@ class Halving:
     the whole. What a backward that broke off has left in the gradients is not known: the optimizer step starts again.
     """
 
-    def __init__(self, collate: Collate, batch: int, run: RunFolder, report: Report) -> None:
-        """`batch` is how many samples a whole micro-batch has."""
+    def __init__(self, collate: Collate, batch: int, run: RunFolder, report: Report, together: int = 1) -> None:
+        """`batch` is how many samples a whole micro-batch has, `together` how many examples each of them has."""
         self._collate, self._batch, self._run, self._report = collate, batch, run, report
+        self._together = together
         self.parts = 1
         self._number, self._done = -1, list[Batch]()
 
@@ -34,7 +35,7 @@ class Halving:
     def run(self, number: int, batch: Batch, model: nn.Module, step: Step) -> Tensor:
         """The loss of one micro-batch of optimizer step `number`.
 
-        Raises torch.OutOfMemoryError when a single example is too long for the memory.
+        Raises torch.OutOfMemoryError when a single sample is too long for the memory.
         """
         if number != self._number:
             self._number, self._done = number, []
@@ -55,7 +56,7 @@ class Halving:
         losses = []
         try:
             for batch in batches:
-                pieces = cut(batch[EXAMPLES], self.parts)
+                pieces = cut(batch[EXAMPLES], self.parts, self._together)
                 loss = None
                 for piece in pieces:
                     part = step(dict(batch) if len(pieces) == 1 else self._collate(list(piece)))
@@ -63,7 +64,7 @@ class Halving:
                 assert loss is not None  # a batch has at least one example
                 losses.append(loss)
         except torch.OutOfMemoryError:
-            if len(piece) == 1:
+            if len(piece) <= self._together:
                 raise
             return None
         return losses
@@ -78,13 +79,14 @@ class Halving:
         self._run.log(number, self.figures)
 
 
-def cut(examples: Sequence[Example], parts: int) -> list[Sequence[Example]]:
-    """At most `parts` pieces of whole examples, one after the other, of about as many tokens each."""
+def cut(examples: Sequence[Example], parts: int, together: int = 1) -> list[Sequence[Example]]:
+    """At most `parts` pieces of whole samples, each of `together` examples, of about as many tokens each."""
     total = sum(len(example.ids) for example in examples)
     pieces: list[list[Example]] = [[] for _ in range(parts)]
     before = 0
-    for example in examples:
-        middle = before + len(example.ids) / 2
-        pieces[min(int(middle * parts / total), parts - 1)].append(example)
-        before += len(example.ids)
+    for start in range(0, len(examples), together):
+        sample = examples[start : start + together]
+        length = sum(len(example.ids) for example in sample)
+        pieces[min(int((before + length / 2) * parts / total), parts - 1)].extend(sample)
+        before += length
     return [piece for piece in pieces if piece]

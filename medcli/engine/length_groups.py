@@ -6,7 +6,7 @@ import numpy
 from torch.utils.data import Sampler
 
 from medcli.engine.dealt import Filled
-from medcli.engine.pack import Examples
+from medcli.engine.pack import Samples
 
 POOL = 50  # batches among which rows are sorted by length, as transformers' own grouping does
 
@@ -18,10 +18,9 @@ class LengthGroups(Sampler[int]):
     first: when memory does not suffice, it is known at once. What is left over from whole batches comes last.
     """
 
-    def __init__(self, data: Examples | Filled, batch: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(self, data: Samples | Filled, batch: int, seed: int, epoch: Callable[[], int]) -> None:
         """`batch` is how many rows an optimizer step takes, `epoch` tells the present one, from 0."""
         samples = data.samples if isinstance(data, Filled) else data
-        assert isinstance(samples, Examples)  # blocks are for rows without padding
         self._lengths, self._size = samples.lengths, len(data)
         self._batch, self._seed, self._epoch = batch, seed, epoch
 

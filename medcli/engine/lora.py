@@ -21,6 +21,7 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.tuner_settings import LoraSettings
 from medcli.engine import trainer
 from medcli.engine.loaded import Loaded
+from medcli.engine.objective import Objective
 from medcli.engine.pack import Samples
 from medcli.engine.stages import false_alarms_off
 from medcli.engine.train_arguments import precision_of
@@ -29,12 +30,14 @@ from medcli.engine.trainer import Outcome
 ALL = "all-linear"
 
 
-def prepare(loaded: Loaded, settings: LoraSettings) -> Loaded:
+def prepare(loaded: Loaded, settings: LoraSettings, task: str = "CAUSAL_LM", whole: Sequence[str] = ()) -> Loaded:
     """The model with an adapter, the only thing that learns: a new one, or the last stage's.
+
+    `task` is what peft calls the model's; `whole` are modules that learn beside the adapters and are saved whole.
 
     Raises ModelError, naming the layers there are, when a target matches none.
     """
-    model = loaded.model if settings.continue_run else _with_adapter(loaded, settings)
+    model = loaded.model if settings.continue_run else _with_adapter(loaded, settings, task, whole)
     exact = any(config.use_dora for config in model.peft_config.values())  # DoRA needs the frozen weights' exact norms
     if precision_of(settings, loaded.device) == "bf16" and not exact:
         _halve_frozen(model)
@@ -42,27 +45,35 @@ def prepare(loaded: Loaded, settings: LoraSettings) -> Loaded:
 
 
 def train(
-    adapted: Loaded, data: Samples, valid: Samples | None, settings: LoraSettings, run: RunFolder, report: Report
+    adapted: Loaded,
+    data: Samples,
+    valid: Samples | None,
+    settings: LoraSettings,
+    run: RunFolder,
+    report: Report,
+    objective: Objective | None = None,
 ) -> Outcome:
     """Train what `prepare` laid over the model, and save it to `run.adapter` unless a person stopped the run."""
     if settings.init == "pissa" and not settings.continue_run and worlds.current().is_first:
         _keep_first(adapted, run.adapter)
-    outcome = trainer.train(adapted, data, valid, settings, run, report, optimizer=_optimizer(settings))
+    outcome = trainer.train(
+        adapted, data, valid, settings, run, report, optimizer=_optimizer(settings), objective=objective
+    )
     if outcome.is_saved_here:
-        _save(adapted, run.adapter)
+        save(adapted, run.adapter)
     return outcome
 
 
-def _with_adapter(loaded: Loaded, settings: LoraSettings) -> Any:
+def _with_adapter(loaded: Loaded, settings: LoraSettings, task: str, whole: Sequence[str]) -> Any:
     _check_targets(loaded.model, "--targets", settings.targets, (nn.Linear, Conv1D))
     _check_targets(loaded.model, "--modules-to-save", settings.modules_to_save, (nn.Module,))
     config = LoraConfig(
-        task_type="CAUSAL_LM",
+        task_type=task,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=ALL if list(settings.targets) == [ALL] else list(settings.targets),
-        modules_to_save=list(settings.modules_to_save) or None,
+        modules_to_save=[*settings.modules_to_save, *whole] or None,
         ensure_weight_tying=bool(settings.modules_to_save) and loaded.model.config.tie_word_embeddings,
         use_dora=settings.dora,
         use_rslora=settings.rslora,
@@ -97,7 +108,7 @@ def _optimizer(settings: LoraSettings) -> trainer.Optimizer | None:
     return make
 
 
-def _save(loaded: Loaded, target: Path) -> None:
+def save(loaded: Loaded, target: Path) -> None:
     """Write the adapter and the tokenizer, whole or not at all."""
     first = target.with_name("adapter_before_training")
     with folder_aside(target) as aside, warnings.catch_warnings():

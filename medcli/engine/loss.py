@@ -7,6 +7,7 @@ as wide as the vocabulary is kept for the backward (Liger's way). Equal to the p
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,18 +80,53 @@ def cross_entropy(
     return loss
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The last layer of a language model; logits are bent by cap * tanh(logits / cap) where there is a cap."""
+
+    module: Any  # its weight is looked up when it is needed: sharding puts another in its place
+    cap: float | None
+
+    @property
+    def weight(self) -> Tensor:
+        weight: Tensor = self.module.weight
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias: Tensor | None = self.module.bias
+        return bias
+
+
+@contextmanager
+def head_apart(model: Any) -> Iterator[Head]:
+    """Within the block the causal language model gives hidden states where it gave logits; who calls it has the head.
+
+    The head stays where it is, under its own name, and hands on what it is given.
+    """
+    head = model.get_output_embeddings()
+    text = model.config.get_text_config()
+    cap = text.to_dict().get("final_logit_softcapping")  # Gemma 2 and others; laid on after the head, so by the caller
+    if cap is not None:
+        text.final_logit_softcapping = None
+    before = head.__dict__.get("forward")  # what accelerate or peft laid around it
+    head.forward = _handed_on
+    try:
+        yield Head(module=head, cap=cap)
+    finally:
+        del head.forward
+        if before is not None:
+            head.forward = before
+        if cap is not None:
+            text.final_logit_softcapping = cap
+
+
 @contextmanager
 def head_in_loss(model: Any) -> Iterator[None]:
     """Within the block the causal language model takes its loss by `cross_entropy`, through its own forward.
 
-    The head stays where it is, under its own name, and hands the hidden states on; the loss applies it.
     Batches must carry `shift_labels` and pick the labelled positions by `logits_to_keep` (see `engine/pack.py`).
     """
-    head = model.get_output_embeddings()
-    text = model.config.get_text_config()
-    cap = text.to_dict().get("final_logit_softcapping")  # Gemma 2 and others; laid on after the head, so in the loss
-    if cap is not None:
-        text.final_logit_softcapping = None
 
     def loss(
         logits: Tensor,
@@ -102,21 +138,15 @@ def head_in_loss(model: Any) -> Iterator[None]:
         **_: Any,
     ) -> Tensor:
         hidden = logits.reshape(-1, logits.shape[-1])
-        total = cross_entropy(hidden, head.weight, shift_labels.reshape(-1), head.bias, cap)
+        total = cross_entropy(hidden, head.weight, shift_labels.reshape(-1), head.bias, head.cap)
         return total / (num_items_in_batch if num_items_in_batch is not None else max(shift_labels.numel(), 1))
 
-    before = head.__dict__.get("forward")  # what accelerate or peft laid around it
-    head.forward = _handed_on
-    model.loss_function = loss
-    try:
-        yield
-    finally:
-        del head.forward
-        if before is not None:
-            head.forward = before
-        del model._loss_function
-        if cap is not None:
-            text.final_logit_softcapping = cap
+    with head_apart(model) as head:
+        model.loss_function = loss
+        try:
+            yield
+        finally:
+            del model._loss_function
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, Literal, Self
 import numpy
 import torch
 
+from medcli.core.reading import Asked
+
 Batch = dict[str, Any]  # tensors by the model's argument names, and numbers beside them
 IGNORED = -100
 EXAMPLES = "examples"  # in a batch, the examples it was made of: for whoever counts or cuts it; not for the model
@@ -72,8 +74,13 @@ class Examples:
         return Example(ids=self.ids[where], trained=self.trained[where], number=index)
 
     @property
+    def examples(self) -> "Examples":
+        """Itself: what samples of any kind are made of."""
+        return self
+
+    @property
     def lengths(self) -> numpy.ndarray:
-        """The tokens of each example."""
+        """The tokens of each sample."""
         lengths: numpy.ndarray = numpy.diff(self.ends)
         return lengths
 
@@ -109,6 +116,11 @@ class Blocks:
         return [self.examples[number] for number in range(self.starts[index], self.starts[index + 1])]
 
     @property
+    def lengths(self) -> numpy.ndarray:
+        lengths: numpy.ndarray = numpy.diff(self.examples.ends[self.starts])
+        return lengths
+
+    @property
     def tokens(self) -> int:
         return self.examples.tokens
 
@@ -117,7 +129,62 @@ class Blocks:
         return self.examples.trained_tokens
 
 
-Samples = Examples | Blocks
+class Pairs:
+    """Examples two by two: the better answer to a prompt, then the worse one."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.examples = examples
+
+    def __len__(self) -> int:
+        return len(self.examples) // 2
+
+    def __getitem__(self, index: int) -> list[Example]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return [self.examples[2 * index], self.examples[2 * index + 1]]
+
+    @property
+    def lengths(self) -> numpy.ndarray:
+        lengths: numpy.ndarray = self.examples.lengths.reshape(-1, 2).sum(1)
+        return lengths
+
+    @property
+    def tokens(self) -> int:
+        return self.examples.tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        """The tokens of the answers."""
+        return self.examples.trained_tokens
+
+
+class Prompts:
+    """What a model is to answer, as tokens and as messages."""
+
+    def __init__(self, examples: Examples, asked: Sequence[Asked]) -> None:
+        self.examples, self.asked = examples, asked
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.examples[index]
+
+    @property
+    def lengths(self) -> numpy.ndarray:
+        return self.examples.lengths
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the prompts; those of the answers are not known before they are drawn."""
+        return self.examples.tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        return 0
+
+
+Samples = Examples | Blocks | Pairs | Prompts
 
 
 def flat(samples: Sequence[Example | list[Example]]) -> list[Example]:

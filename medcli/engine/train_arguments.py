@@ -17,9 +17,7 @@ def steps_of(settings: TrainSettings, samples: int) -> int:
     """How many optimizer steps a run takes."""
     if settings.max_steps:
         return settings.max_steps
-    together = settings.batch * settings.devices * settings.nodes
-    an_epoch = max(1, math.ceil(math.ceil(samples / together) / settings.accumulate))
-    return math.ceil(an_epoch * settings.epochs)
+    return math.ceil(settings.steps_an_epoch(samples) * settings.epochs)
 
 
 def precision_of(settings: TrainSettings, device: torch.device) -> str:

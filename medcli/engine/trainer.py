@@ -31,11 +31,12 @@ from medcli.engine.length_groups import LengthGroups
 from medcli.engine.loaded import Loaded
 from medcli.engine.loss import head_in_loss
 from medcli.engine.noise import noise_on_embeddings
+from medcli.engine.objective import Means, Objective
 from medcli.engine.pack import EXAMPLES, NOTHING, Batch, Example, Samples, flat, padded, side_by_side
 from medcli.engine.samples import Answers
 from medcli.engine.tracking import tracked
 from medcli.engine.train_arguments import arguments_of
-from medcli.engine.validation import mean_loss
+from medcli.engine.validation import means_of
 from medcli.engine.virtual_tokens import load_encoder, save_encoder
 from medcli.engine.watch import Watch, interrupts
 
@@ -83,10 +84,12 @@ class _Trainer(Trainer):
         before_checkpoint: Sequence[Callable[[], None]],
         halving: Halving,
         keep_best: bool,
+        objective: Objective | None,
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
         self.halving, self._keep_best = halving, keep_best
+        self.objective, self._means = objective, Means()
         self._loaded, self._keep, self._make_optimizer, self._before = loaded, keep, optimizer, before
         self._before_checkpoint = before_checkpoint
         self._aside: Path | None = None
@@ -110,8 +113,25 @@ class _Trainer(Trainer):
         step = self.state.global_step
         return self.halving.run(step, inputs, model, lambda batch: whole(model, batch, num_items_in_batch))
 
+    def _get_num_items_in_batch(self, batch_samples: Sequence[Batch], device: torch.device) -> Any:
+        if self.objective is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        return max(ranks.total(sum(self.objective.count(batch[EXAMPLES]) for batch in batch_samples)), 1)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if self.objective is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        part = self.objective.measure(model, inputs)
+        self._means.add(part)
+        return part.loss / num_items_in_batch * self.args.world_size  # of whose gradients the mean is taken
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log({**logs, **self._means.taken()} if "loss" in logs else logs, start_time)
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        figures = {"eval_loss": mean_loss(self, self.eval_dataset)}
+        figures = means_of(self, self.eval_dataset, self.objective)
         self.log(figures)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
         return figures
@@ -178,8 +198,11 @@ def train(
     optimizer: Optimizer | None = None,
     before: Sequence[Before] = (),
     before_checkpoint: Sequence[Callable[[], None]] = (),
+    objective: Objective | None = None,
 ) -> Outcome:
     """Train what requires a gradient in `loaded.model`; goes on from the run's last checkpoint when there is one.
+
+    Without an `objective` the model's own loss is minimised: the cross-entropy of what is learnt.
 
     Raises DeviceError when memory does not suffice, ModelError when the loss is no longer a number, PeerLost when
     another process of the run has ended.
@@ -187,9 +210,9 @@ def train(
     device, world = loaded.device, worlds.current()
     with contextlib.ExitStack() as stack:
         stack.enter_context(ranks.joined(device))
-        before = [*before, *_lay_over(loaded, settings, stack)]
-        collate = _collator(settings, loaded)
-        halving = Halving(collate, settings.batch, run, report)
+        before = [*before, *_lay_over(loaded, settings, objective, stack)]
+        collate = _collator(settings, loaded, objective)
+        halving = Halving(collate, settings.batch, run, report, objective.together if objective else 1)
         trainer = _Trainer(
             model=loaded.model,
             args=arguments_of(settings, run, len(data), valid is not None, device),
@@ -203,7 +226,9 @@ def train(
             before_checkpoint=before_checkpoint,
             halving=halving,
             keep_best=settings.best,
+            objective=objective,
         )
+        trainer.model_accepts_loss_kwargs |= objective is not None  # then nothing is divided twice
         last, step = _where_to_go_on(run)
         if world.size > 1:
             devices.seed_all(settings.seed + world.rank)  # dropout and noise of its own in each process
@@ -249,9 +274,13 @@ def _where_to_go_on(run: RunFolder) -> tuple[Path | None, int]:
     return last, step
 
 
-def _lay_over(loaded: Loaded, settings: TrainSettings, stack: contextlib.ExitStack) -> list[Before]:
+def _lay_over(
+    loaded: Loaded, settings: TrainSettings, objective: Objective | None, stack: contextlib.ExitStack
+) -> list[Before]:
     """Make the model, until `stack` ends, what the settings ask for; returns who is to be told each batch."""
-    if settings.packing:
+    if objective is not None:
+        stack.enter_context(objective.laid_over())
+    elif settings.packing:
         stack.enter_context(head_in_loss(loaded.causal_lm))
     if settings.checkpointing:
         stack.enter_context(checkpointed(loaded))
@@ -264,13 +293,20 @@ def _smaller(settings: TrainSettings) -> str:
     return f"try {half}a smaller --max-length, or {last}"
 
 
-def _collator(settings: TrainSettings, loaded: Loaded) -> Callable[[Sequence[Example | list[Example]]], Batch]:
-    pad = loaded.tokenizer.pad_token_id
-    fill = pad if pad is not None else loaded.stops[0]
-
+def _collator(
+    settings: TrainSettings, loaded: Loaded, objective: Objective | None
+) -> Callable[[Sequence[Example | list[Example]]], Batch]:
     def collate(samples: Sequence[Example | list[Example]]) -> Batch:
         examples = flat(samples) or [NOTHING]
-        batch = side_by_side(examples) if settings.packing else padded(examples, fill)
-        return {**batch, EXAMPLES: examples}
+        return {
+            **(objective.collate(examples) if objective else inputs_of(examples, settings, loaded)),
+            EXAMPLES: examples,
+        }
 
     return collate
+
+
+def inputs_of(examples: Sequence[Example], settings: TrainSettings, loaded: Loaded) -> Batch:
+    """What the model reads: a row without padding, or padded rows where the settings want them."""
+    pad = loaded.tokenizer.pad_token_id
+    return side_by_side(examples) if settings.packing else padded(examples, loaded.stops[0] if pad is None else pad)

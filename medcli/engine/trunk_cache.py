@@ -29,7 +29,7 @@ from medcli.core.report import Report
 from medcli.core.settings import folder
 from medcli.core.tuner_settings import FreezeSettings
 from medcli.engine.loaded import Loaded
-from medcli.engine.pack import Blocks, Example, Examples, Samples, flat
+from medcli.engine.pack import Blocks, Example, Samples, flat
 from medcli.engine.train_arguments import precision_of, steps_of
 from medcli.engine.trunk import Trial, Trunk, places_of, skippable, try_out
 
@@ -229,7 +229,7 @@ def _rows(
     loaded: Loaded, above: Sequence[nn.Module], data: Samples, settings: FreezeSettings, trial: Trial
 ) -> Iterator[Rows]:
     """The stored rows of this model and data; raises StorageError when there is no room for them."""
-    examples = data.examples if isinstance(data, Blocks) else data
+    examples = data.examples
     key = _key(loaded, above, data, settings, trial)
     size = examples.tokens * trial.width * trial.dtype.itemsize
     root, bound = folder("cache") / "trunk", int(settings.trunk_cache * 2**30)
@@ -243,13 +243,13 @@ def _rows(
 
 def _key(loaded: Loaded, above: Sequence[nn.Module], data: Samples, settings: FreezeSettings, trial: Trial) -> str:
     """A hash of all that the rows depend on: the weights themselves, so whatever lies merged in them counts."""
-    examples = data.examples if isinstance(data, Blocks) else data
+    examples = data.examples
     model = loaded.model
     config = {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
     facts = {
         "model": [type(model).__name__, config],
         "layers above": len(above),
-        "data": ["" if isinstance(data, Examples) else data.starts, settings.mix, settings.seed],
+        "data": [data.starts if isinstance(data, Blocks) else "", settings.mix, settings.seed],
         "batch": [settings.batch, settings.accumulate],
         "computed": [settings.packing, precision_of(settings, loaded.device), loaded.device.type, str(trial.dtype)],
         "versions": [version(name) for name in ("medcli", "torch", "transformers")],

@@ -62,8 +62,7 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         if "loss" not in logs and "eval_loss" not in logs:
             return
-        names = ("loss", "grad_norm", "learning_rate", "epoch", "eval_loss")
-        figures = {name: float(logs[name]) for name in names if name in logs}
+        figures = {name: float(value) for name, value in logs.items()}
         if not all(math.isfinite(value) for value in figures.values()):
             raise ModelError(
                 f"step {state.global_step}: the loss is not a number any more",

@@ -1,16 +1,14 @@
 """Continued pre-training: the model reads plain text, so that it knows the words and facts of the field."""
 
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from medcli.core.errors import UsageError
-from medcli.core.record import Document
+from medcli.core.reading import DOCUMENTS
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
-from medcli.core.settings import flag_of, setting
-from medcli.core.train_settings import Loading, TrainSettings
-from medcli.core.tuner_settings import FreezeSettings, LoraSettings
+from medcli.core.settings import setting
+from medcli.core.train_settings import Loading
+from medcli.core.tuner_settings import FreezeSettings, LoraSettings, refuse_without_effect
 
 if TYPE_CHECKING:
     from medcli.engine.loaded import Loaded
@@ -18,8 +16,7 @@ if TYPE_CHECKING:
     from medcli.engine.trainer import Outcome
 
 HELP = "go on pre-training a model on plain text"
-RECORD = Document
-_OF_TUNER = {"lora": LoraSettings, "freeze": FreezeSettings}
+READS = DOCUMENTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,22 +27,11 @@ class Settings(LoraSettings, FreezeSettings):
     epochs: float = setting(1.0, help="Passes over the data.", minimum=0.0)
 
     def __post_init__(self) -> None:
-        for tuner, kind in _OF_TUNER.items():
-            if tuner != self.tuner:
-                self._refuse_without_effect(kind)
+        refuse_without_effect(self, self.tuner, {"lora": LoraSettings, "freeze": FreezeSettings})
         if self.tuner == "lora":
             self.check_adapters()
         if self.tuner == "freeze":
             self.check_layers()
-
-    def _refuse_without_effect(self, kind: type[LoraSettings] | type[FreezeSettings]) -> None:
-        shared = {item.name for item in fields(TrainSettings)}
-        for item in fields(kind):
-            if item.name not in shared and attrgetter(item.name)(self) != item.default:
-                flag = flag_of(item).replace("_", "-")
-                raise UsageError(
-                    f"--{flag} is without effect with --tuner {self.tuner}", hint=f"leave out --{flag}, or --tuner"
-                )
 
 
 def loading(settings: Settings) -> Loading:

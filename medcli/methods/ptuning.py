@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medcli.core.record import Conversation
+from medcli.core.reading import DIALOGUES
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.train_settings import Loading
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from medcli.engine.trainer import Outcome
 
 HELP = "train a prefix that a frozen model reads before every text (P-Tuning v2)"
-RECORD = Conversation
+READS = DIALOGUES
 
 
 @dataclass(frozen=True, kw_only=True)

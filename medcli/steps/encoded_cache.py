@@ -45,7 +45,7 @@ def shared(split: str, size: int, encode: Callable[[], tuple["Samples", "Losses"
     the first process ends before.
     """
     from medcli.engine.encode import Losses
-    from medcli.engine.pack import Blocks, Examples
+    from medcli.engine.pack import Blocks, Examples, Pairs
 
     world = worlds.current()
     if world.local_size == 1:
@@ -54,10 +54,15 @@ def shared(split: str, size: int, encode: Callable[[], tuple["Samples", "Losses"
     if world.is_first_here:
         samples, losses = encode()
         with folder_aside(meeting.path / split) as aside:
-            (samples.examples if isinstance(samples, Blocks) else samples).save(aside)
-            told = {"losses": asdict(losses), "blocks": isinstance(samples, Blocks)}
+            samples.examples.save(aside)
+            told = {"losses": asdict(losses), "kind": type(samples).__name__}
             (aside / "told.json").write_text(json.dumps(told), "utf-8")
     home = meeting.wait_for(split)
     told = json.loads((home / "told.json").read_text("utf-8"))
     examples = Examples.open(home)
-    return (Blocks(examples, size) if told["blocks"] else examples), Losses(**told["losses"])
+    kinds: dict[str, Samples] = {
+        "Examples": examples,
+        "Blocks": Blocks(examples, size),
+        "Pairs": Pairs(examples),
+    }
+    return kinds[told["kind"]], Losses(**told["losses"])

@@ -6,7 +6,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from medcli.core import gpus, model_ref
-from medcli.core.record import Conversation
 from medcli.core.report import Report
 from medcli.core.settings import Resolved
 from medcli.core.train_settings import TrainSettings
@@ -129,7 +128,7 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     from medcli.engine.train_arguments import steps_of
 
     method, settings = METHODS.get(name), resolved.values
-    sources = sources_of(settings, method.RECORD.__name__.lower(), report)
+    sources = sources_of(settings, method.READS, report)
     held, held_count = validation_records(sources, settings)
     train_warnings.check(settings, held_count)
     ref = model_ref.resolve(settings.model)
@@ -138,17 +137,17 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     check_stages(ref, settings, how)
     outlined = outline(
         ref, device=place.device, report=report, template=settings.template,
-        or_else=train_samples.template_for(method.RECORD), trainable=how.trainable,
+        or_else=train_samples.template_for(method.READS), trainable=how.trainable,
         attention=attention.NAME if settings.packing else None,
     )  # fmt: skip
     outlined = replace(outlined, prefix=how.prefix)
     records = training_records(sources, settings)
     total = sum(source.count for source in sources)
-    data, losses = train_samples.encoded(outlined, method.RECORD, records, "train", total, settings, report)
+    data, losses = train_samples.encoded(outlined, method.READS, records, "train", total, settings, report)
     train_samples.check_learnable(losses, len(data))
-    if method.RECORD is Conversation:
+    if method.READS.has_answers:
         train_samples.check_end(outlined, _first(data[0]))
-    valid, _ = train_samples.encoded(outlined, method.RECORD, held, "valid", held_count, settings, report)
+    valid, _ = train_samples.encoded(outlined, method.READS, held, "valid", held_count, settings, report)
     train_warnings.check(settings, len(valid))
     precision = place.precision(settings)
     return Prepared(
@@ -161,7 +160,7 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
         data=data,
         valid=valid if len(valid) else None,
         losses=losses,
-        sample=sample_of(outlined, next(training_records(sources, settings))),
+        sample=sample_of(outlined, next(training_records(sources, settings)), method.READS),
         steps=steps_of(settings, len(data)),
         precision=precision,
     )

@@ -14,7 +14,8 @@ from medcli.core import model_ref, run_folder
 from medcli.core.chat_template import Segment
 from medcli.core.errors import DataError, StorageError, UsageError
 from medcli.core.mixture import shares_of
-from medcli.core.record import Conversation, Document, Record
+from medcli.core.reading import PROMPTS, Reading, asked_of, last_answer
+from medcli.core.record import Conversation, Document, Preference, Record
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
@@ -69,17 +70,13 @@ class Prepared:
     def facts(self) -> list[tuple[str, Any]]:
         """The plan in figures."""
         model = self.loaded.model
-        share = self.data.trained_tokens / max(self.data.tokens, 1)
         learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         return [
             ("base model", self.ref.base),
             ("parameters", f"{model.num_parameters():,}, of which {learns:,} learn"),
             ("chat template", self.loaded.template.name),
             ("records taken", ", ".join(f"{source.dataset.name} {source.count:,}" for source in self.sources)),
-            ("samples", len(self.data)),
-            ("tokens an epoch", self.data.tokens),
-            *train_samples.padding_of(self.data, self.resolved.values),
-            ("learnt tokens", f"{self.data.trained_tokens:,} ({share:.0%})"),
+            *train_samples.sizes_of(self.data, self.method.READS, self.resolved.values),
             ("oldest turns dropped", f"{self.losses.turns_dropped:,} in {self.losses.shortened:,} samples"),
             ("samples left out", f"{self.losses.too_long:,} too long, {self.losses.untrained:,} with nothing to learn"),
             ("optimizer steps", self.steps),
@@ -122,7 +119,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     method = METHODS.get(name)
     settings = resolved.values
     encoded_cache.wait_for_first()
-    sources = sources_of(settings, method.RECORD.__name__.lower(), report)
+    sources = sources_of(settings, method.READS, report)
     held, held_count = validation_records(sources, settings)
     train_warnings.check(settings, held_count)
     ref = model_ref.resolve(settings.model)
@@ -144,7 +141,7 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     check_stages(ref, settings, how)
     loaded = load(
         ref, device=where, report=report, template=settings.template,
-        or_else=train_samples.template_for(method.RECORD), merge=not how.trainable,
+        or_else=train_samples.template_for(method.READS), merge=not how.trainable,
         trainable=how.trainable and not how.prefix, quant=how.quant,
         attention=attention.NAME if settings.packing else None,
     )  # fmt: skip
@@ -153,10 +150,10 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
     train_samples.check_room(loaded)
     total = sum(source.count for source in sources)
     records = training_records(sources, settings)
-    data, losses = train_samples.encoded(loaded, method.RECORD, records, "train", total, settings, report)
+    data, losses = train_samples.encoded(loaded, method.READS, records, "train", total, settings, report)
     train_samples.check_learnable(losses, len(data))
-    _check_first(loaded, data, method.RECORD, settings)
-    valid, _ = train_samples.encoded(loaded, method.RECORD, held, "valid", held_count, settings, report)
+    _check_first(loaded, data, method.READS, settings)
+    valid, _ = train_samples.encoded(loaded, method.READS, held, "valid", held_count, settings, report)
     train_warnings.check(settings, len(valid))
     loaded = method.prepare(loaded, settings)
     return Prepared(
@@ -169,29 +166,36 @@ def prepare(name: str, resolved: Resolved[TrainSettings], report: Report) -> Pre
         data=data,
         valid=valid if len(valid) else None,
         losses=losses,
-        sample=sample_of(loaded, next(training_records(sources, settings))),
+        sample=sample_of(loaded, next(training_records(sources, settings)), method.READS),
         steps=steps_of(settings, len(data)),
         precision=precision,
     )
 
 
-def _check_first(loaded: "Loaded", data: "Samples", kind: type[Record], settings: TrainSettings) -> None:
+def _check_first(loaded: "Loaded", data: "Samples", reading: Reading, settings: TrainSettings) -> None:
     """Try the first samples: answers must end as the model can stop, and packed rows be read as each one alone."""
     from medcli.engine import agreement
     from medcli.engine.pack import flat
 
     first = flat([data[index] for index in range(min(_CHECKED, len(data)))])[:_CHECKED]
-    if kind is Conversation:
+    if reading == PROMPTS:  # of which nothing is learnt, but all can be compared
+        first = [replace(example, trained=example.ids == example.ids) for example in first]
+    if reading.has_answers:
         train_samples.check_end(loaded, first[0])
     if settings.packing:
         agreement.check(loaded, first)
 
 
-def sample_of(loaded: "Loaded", record: Record) -> list[Segment]:
+def sample_of(loaded: "Loaded", record: Record, reading: Reading) -> list[Segment]:
     """One record as the model will see it."""
     if isinstance(record, Document):
         text = record.text if len(record.text) <= _SHOWN else f"{record.text[:_SHOWN]}…"
         return [Segment(text=text + loaded.tokenizer.eos_token, trained=True)]
+    if reading == PROMPTS and (asked := asked_of(record)):
+        return loaded.template.render(asked.messages, ask=True)
+    if isinstance(record, Preference):
+        sides = [last_answer(loaded.template, record.prompt, answer) for answer in (record.chosen, record.rejected)]
+        return [*sides[0], Segment(text="\n\n", trained=False), *sides[1]]
     assert isinstance(record, Conversation)  # `sources_of` has seen to it
     return loaded.template.taught(record.messages)
 

@@ -11,6 +11,7 @@ from medcli.core.dataset_folder import MANIFEST, DatasetFolder, built_names, ope
 from medcli.core.errors import DataError, UsageError
 from medcli.core.mixture import Share, chosen, shares_of, with_replay
 from medcli.core.raw import is_pattern
+from medcli.core.reading import Reading
 from medcli.core.record import Record
 from medcli.core.report import Report
 from medcli.core.settings import Layers, environment, folder, project_table, resolve
@@ -32,7 +33,7 @@ class Source:
         return self.share.count(self.dataset.count("train"))
 
 
-def sources_of(settings: TrainSettings, kind: str, report: Report) -> list[Source]:
+def sources_of(settings: TrainSettings, reading: Reading, report: Report) -> list[Source]:
     """The sets of `--dataset` and `--replay`; files and folders that are no built set are built first.
 
     Raises UsageError for a mixture that makes no sense, DataError for a set of another kind or one that leaks.
@@ -40,7 +41,7 @@ def sources_of(settings: TrainSettings, kind: str, report: Report) -> list[Sourc
     shares = shares_of(settings.dataset, settings.replay)
     if not settings.dataset:
         raise UsageError("--dataset is missing", hint="`med data list` shows what is built")
-    datasets = [_fitting(_opened(share.name, report), kind) for share in shares]
+    datasets = [_fitting(_opened(share.name, report), reading) for share in shares]
     shares = with_replay(shares, [dataset.count("train") for dataset in datasets])
     sources = [Source(dataset=dataset, share=share) for dataset, share in zip(datasets, shares, strict=True)]
     if not settings.allow_leak:
@@ -99,10 +100,11 @@ def _opened(name: str, report: Report) -> DatasetFolder:
     return build_data.build(name, settings, report=report)
 
 
-def _fitting(dataset: DatasetFolder, kind: str) -> DatasetFolder:
-    if dataset.kind != kind:
+def _fitting(dataset: DatasetFolder, reading: Reading) -> DatasetFolder:
+    if dataset.kind not in reading.kinds:
+        wanted = " or ".join(f"{kind}s" for kind in reading.kinds)
         raise DataError(
-            f"the data set '{dataset.name}' holds {dataset.kind}s; this method learns from {kind}s",
+            f"the data set '{dataset.name}' holds {dataset.kind}s; this method learns from {wanted}",
             hint="`med data list` shows what each data set holds",
         )
     return dataset

@@ -1,10 +1,12 @@
 """From the records of a run to what the model reads, and the checks that something will be learnt."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
+from medcli.core.alignment_settings import RolloutSettings
 from medcli.core.errors import DataError, ModelError, UsageError
-from medcli.core.record import Conversation, Document, Record
+from medcli.core.reading import DOCUMENTS, PAIRS, PROMPTS, Reading
+from medcli.core.record import Record
 from medcli.core.report import Report
 from medcli.core.train_settings import TrainSettings
 from medcli.steps import encoded_cache
@@ -18,14 +20,14 @@ SHORTEST = 8  # tokens of a sample, as --max-length has it
 UNTRAINED_LIMIT = 0.05  # a data set in which more samples than this teach nothing is refused
 
 
-def template_for(kind: type[Record]) -> str:
+def template_for(reading: Reading) -> str:
     """The chat template of a model that has none: who only reads needs none; answers are not taught without."""
-    return "plain" if kind is Document else ""
+    return "plain" if reading == DOCUMENTS else ""
 
 
 def encoded(
     loaded: "Loaded",
-    kind: type[Record],
+    reading: Reading,
     records: Iterable[Record],
     split: str,
     total: int,
@@ -38,34 +40,33 @@ def encoded(
     def encode() -> tuple["Samples", "Losses"]:
         if total:
             report.stage(f"encoding {split}", total=total, unit="samples")
-        return _encoded(loaded, kind, records, max_length, settings, report)
+        return _encoded(loaded, reading, records, max_length, settings, report)
 
-    return encoded_cache.shared(split, max_length, encode)
+    return encode() if reading == PROMPTS else encoded_cache.shared(split, max_length, encode)
 
 
 def _encoded(
     loaded: "Loaded",
-    kind: type[Record],
-    records: Iterable[Record],
+    reading: Reading,
+    records: Iterable[Any],
     max_length: int,
     settings: TrainSettings,
     report: Report,
 ) -> tuple["Samples", "Losses"]:
-    """Dialogues one by one, documents in blocks."""
-    from medcli.engine.encode import Losses, encode_all, encode_documents
-    from medcli.engine.pack import Blocks, Examples
+    from medcli.engine.encode import Losses, encode_all, encode_documents, encode_pairs, encode_prompts
+    from medcli.engine.pack import Blocks, Examples, Pairs
 
-    losses = Losses()
-    if kind is Document:
-        documents = cast(Iterable[Document], records)
-        found = encode_documents(documents, loaded.tokenizer, max_length=max_length, advance=report.advance)
-        return (Blocks(Examples(found), max_length) if settings.packing else Examples(found)), losses
-    conversations = cast(Iterable[Conversation], records)
-    examples = encode_all(
-        conversations, loaded.template, loaded.tokenizer,
-        max_length=max_length, losses=losses, advance=report.advance,
-    )  # fmt: skip
-    return Examples(examples), losses
+    losses, tokenizer = Losses(), loaded.tokenizer
+    if reading == DOCUMENTS:
+        documents = Examples(encode_documents(records, tokenizer, max_length=max_length, advance=report.advance))
+        return (Blocks(documents, max_length) if settings.packing else documents), losses
+    how: dict[str, Any] = {"max_length": max_length, "losses": losses, "advance": report.advance}
+    if isinstance(settings, RolloutSettings):
+        how["max_length"] -= settings.max_tokens
+        return encode_prompts(records, loaded.template, tokenizer, **how), losses
+    if reading == PAIRS:
+        return Pairs(Examples(encode_pairs(records, loaded.template, tokenizer, **how))), losses
+    return Examples(encode_all(records, loaded.template, tokenizer, **how)), losses
 
 
 def check_room(loaded: "Loaded") -> None:
@@ -95,12 +96,24 @@ def check_learnable(losses: "Losses", kept: int) -> None:
         )
 
 
+def sizes_of(data: "Samples", reading: Reading, settings: TrainSettings) -> list[tuple[str, Any]]:
+    """How much there is to read and to learn in an epoch."""
+    if reading == PROMPTS:
+        return [("prompts", len(data)), ("tokens of the prompts", data.tokens)]
+    share = data.trained_tokens / max(data.tokens, 1)
+    return [
+        ("pairs" if reading == PAIRS else "samples", len(data)),
+        ("tokens an epoch", data.tokens),
+        *padding_of(data, settings),
+        ("learnt tokens", f"{data.trained_tokens:,} ({share:.0%})"),
+    ]
+
+
 def padding_of(data: "Samples", settings: TrainSettings) -> list[tuple[str, str]]:
     """The share of an epoch that is padding, and what it would be in rows of any length; nothing without padding."""
     from medcli.engine.length_groups import LengthGroups, padding
-    from medcli.engine.pack import Examples
 
-    if settings.packing or settings.mix == "concatenate" or not isinstance(data, Examples):
+    if settings.packing or settings.mix == "concatenate":
         return []
     order = list(LengthGroups(data, settings.batch * settings.accumulate, settings.seed, lambda: 0))
     grouped = padding(data.lengths, order, settings.batch)

@@ -1,0 +1,14 @@
+"""The one way to have answers judged, whatever judges them: a reward model here, a service elsewhere, a rule."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from medcli.core.record import Message
+
+
+class Rewarder(Protocol):
+    """Gives each dialogue, which ends with an answer, a number: the higher the better."""
+
+    def rewards(self, dialogues: Sequence[Sequence[Message]], advance: Callable[[int], None]) -> list[float]:
+        """One reward a dialogue, in order; `advance` hears how many are done."""
+        ...
