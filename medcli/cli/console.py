@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from medcli.cli import curve
+from medcli.cli.policy_table import PolicyTable
 from medcli.core.report import Report, Silent
 
 _quiet = False
@@ -27,7 +28,10 @@ _CURVE_STYLES = ("blue", "red", "green", "magenta", "cyan", "yellow")
 # What a training line shows, in order: key in metrics.jsonl -> how it is printed.
 _FIGURES = {
     "loss": "loss {:.4f}",
+    "accuracy": "right {:.0%}",
+    "margin": "margin {:.2f}",
     "eval_loss": "valid {:.4f}",
+    "eval_accuracy": "valid right {:.1%}",
     "learning_rate": "lr {:.2e}",
     "tokens_per_second": "{:,.0f} tok/s",
     "memory_gib": "{:.1f} GiB",
@@ -176,6 +180,7 @@ class _Bars:
         self._task: Any = None
         self._unit = ""
         self._measured: dict[str, float] = {}
+        self._table = PolicyTable()
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
@@ -192,6 +197,8 @@ class _Bars:
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
         self._measured |= values
+        for line in self._table.lines(step, values):
+            self.progress.console.print(Text(line))
         self.progress.update(self._task, figures=_figures(self._measured))
 
     def finish(self) -> None:
@@ -210,6 +217,7 @@ class _Lines:
         self._name, self._unit, self._total = "", "", 0
         self._started = time.monotonic()
         self._shown = 0
+        self._table = PolicyTable()
 
     def _say(self, text: str) -> None:
         sys.stderr.write(text + "\n")
@@ -228,6 +236,9 @@ class _Lines:
         self._say(text)
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
+        if lines := self._table.lines(step, values):
+            self._say("\n".join(lines))
+            return
         stride = max(1, self._total // 20)
         if step // stride > self._shown or step == self._total or step == 1:
             self._shown = step // stride
