@@ -10,6 +10,7 @@ from medcli.cli.app import INTERRUPTED
 from medcli.cli.grouped import Grouped
 from medcli.cli.options import Command, Json, Plan, settle, takes
 from medcli.cli.recipe import From, Recipe, Resume, settings_below
+from medcli.cli.train_end import show_end
 from medcli.cli.train_plan import Gpu, show_plan
 from medcli.core.errors import UsageError
 from medcli.core.model_ref import TINY
@@ -57,7 +58,7 @@ def _train(
         with console.watching() as report:
             outcome = train.carry_out(prepared, run, report)
         if launch.is_first():
-            _close(run, outcome, as_json)
+            show_end(run, outcome, as_json)
         launch.part()
     if outcome.interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -72,24 +73,6 @@ def _preflight(prepared: Any) -> None:
         console.note(f"  {label:<22}{value:,}" if isinstance(value, int) else f"  {label:<22}{value}")
     for warning in prepared.warnings:
         console.note(f"! {warning}", style="yellow")
-
-
-def _close(run: Any, outcome: Any, as_json: bool) -> None:
-    from medcli.cli import console
-    from medcli.core.model_ref import resolve
-    from medcli.steps.merge import can_merge
-
-    figures = {**outcome.figures, **outcome.facts}
-    if as_json:
-        console.show_json({"run": str(run.path), "steps": outcome.steps, "total": outcome.total,
-                           "interrupted": outcome.interrupted, "seconds": outcome.seconds, **figures})  # fmt: skip
-    elif outcome.interrupted:
-        console.say(f"stopped after step {outcome.steps} of {outcome.total}; nothing is lost")
-        console.say(f"go on with:  med train {run.table()['run']['method']} --resume --run {run.name}")
-    else:
-        console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, loss {figures.get('loss', 0):.4f}")
-        merging = f"    med merge {run.name}" if can_merge(resolve(str(run.path))) else ""
-        console.say(f"next:  med chat {run.name}    med eval {run.name} --dataset …{merging}")
 
 
 def _command(name: str, method: ModuleType) -> Command:

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medcli.core.errors import ModelError, nearest
 from medcli.core.settings import folder
@@ -34,8 +35,15 @@ class ModelRef:
         """Whether the base is the built-in demonstration model, wherever it now lies."""
         if self.base == TINY:
             return True
-        config = Path(self.base) / "config.json"
-        return config.is_file() and bool(json.loads(config.read_text("utf-8")).get("med_tiny"))
+        return bool(_table(Path(self.base) / "config.json").get("med_tiny"))
+
+    @property
+    def is_reward(self) -> bool:
+        """Whether it is a reward model, which judges answers and does not speak; a model of a hub is not looked at."""
+        if self.adapters:
+            return _table(self.adapters[-1] / ADAPTER_CONFIG).get("task_type") == "SEQ_CLS"
+        architectures = _table(Path(self.base) / "config.json").get("architectures") or []
+        return any(name.endswith("ForSequenceClassification") for name in architectures)
 
 
 def resolve(ref: str) -> ModelRef:
@@ -62,14 +70,19 @@ def resolve(ref: str) -> ModelRef:
 
 def prefix_length(adapter: Path) -> int:
     """How many virtual tokens the prefix in this folder has; 0 when it holds something else."""
-    config = adapter / ADAPTER_CONFIG
-    table = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    table = _table(adapter / ADAPTER_CONFIG)
     return int(table["num_virtual_tokens"]) if table.get("peft_type") == "PREFIX_TUNING" else 0
 
 
 def run_names() -> list[str]:
     """The names of this project's runs, sorted."""
     return sorted(path.parent.name for path in folder("runs").glob("*/run.toml"))
+
+
+def _table(config: Path) -> dict[str, Any]:
+    """What a config.json says; nothing when there is none."""
+    table: dict[str, Any] = json.loads(config.read_text("utf-8")) if config.is_file() else {}
+    return table
 
 
 def _of_folder(path: Path) -> ModelRef:

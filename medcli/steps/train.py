@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 METHODS = Shelf("medcli.methods", "training method")
 _CHECKED = 3  # samples on which the fast path is compared with the plain one
+_OF_A_STEP = ("grad_norm", "learning_rate", "epoch", "tokens_per_second", "memory_gib")  # say nothing of the outcome
 _SHOWN = 300  # characters of a document shown before a run
 
 
@@ -230,7 +231,7 @@ def carry_out(prepared: Prepared, run: RunFolder, report: Report) -> "Outcome":
         "steps": outcome.steps,
         "seconds": round(outcome.seconds, 1),
         "tokens": outcome.tokens,
-        **{key: value for key, value in outcome.figures.items() if key.endswith("loss")},
+        **{key: value for key, value in outcome.figures.items() if key not in _OF_A_STEP},
         **outcome.facts,
     }
     run.write_table(table)
