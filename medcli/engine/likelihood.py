@@ -36,10 +36,15 @@ def perplexity(
         )
     if not len(examples):
         raise DataError("no answer to measure the perplexity of")
+    return perplexity_of(loaded, examples, report, "dialogues")
+
+
+def perplexity_of(loaded: Loaded, examples: Examples, report: Report, unit: str) -> tuple[float, int, list[float]]:
+    """The same of all that is learnt in encoded examples, of which there is at least one."""
     order = sorted(range(len(examples)), key=lambda index: len(examples[index].ids))
     means = [0.0] * len(examples)
     total, count = 0.0, 0
-    report.stage("perplexity", total=len(examples), unit="dialogues")
+    report.stage("perplexity", total=len(examples), unit=unit)
     done = 0
     for batch in _batches(order, examples):
         sums, counts = _batch_nll(loaded, [examples[index] for index in batch])
