@@ -19,7 +19,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from medcli.core.train_settings import TrainSettings
 from medcli.engine.loaded import Loaded
-from medcli.engine.pack import GRAIN, Example, Samples, flat
+from medcli.engine.objective import Objective
+from medcli.engine.pack import GRAIN, Example, Pairs, Samples, flat
 from medcli.engine.rehearsal import HALVES, Rehearsal, guessed, rehearse
 
 GIB = 2**30
@@ -75,13 +76,15 @@ class Estimate:
     """Bytes by part, the bytes held at one time at most (`total`), and the operations of the run on one device.
 
     The parts do not all stand at their most at one time, so `total` may be less than their sum. `guessed` is set when
-    the model's step could not be rehearsed.
+    the model's step could not be rehearsed. `streamed` are the bytes that answers, drawn token by token, make pass
+    from memory to the processor.
     """
 
     parts: tuple[tuple[str, Range], ...]
     total: Range
     operations: float
     guessed: bool
+    streamed: Range = Range(low=0, expected=0, high=0)
 
 
 def target_of(device: torch.device | None, precision: str) -> Target:
@@ -98,13 +101,25 @@ def target_of(device: torch.device | None, precision: str) -> Target:
 
 
 def estimate(
-    loaded: Loaded, settings: TrainSettings, data: Samples, *, quant: str, target: Target, steps: int
+    loaded: Loaded,
+    settings: TrainSettings,
+    data: Samples,
+    *,
+    quant: str,
+    target: Target,
+    steps: int,
+    objective: Objective | None = None,
+    read_before: float = 0.0,
 ) -> Estimate:
-    """What training `loaded` on `data` for `steps` optimizer steps takes."""
+    """What training `loaded` on `data` for `steps` optimizer steps takes.
+
+    The loss is the model's own, or the `objective`'s. `read_before` is how often all of `data` is read before the first
+    step, with nothing learnt: what a reference model has to say of it.
+    """
     average, longest, usual = rows(data, settings, steps)
-    short, is_guess = _step(loaded, settings, average, target)
+    short, is_guess = step_of(loaded, settings, average, target, objective)
     is_same = [example.number for example in longest] == [example.number for example in average]
-    long = short if is_same else _step(loaded, settings, longest, target)[0]
+    long = short if is_same else step_of(loaded, settings, longest, target, objective)[0]
     tokens = (short.tokens, min(max(usual, short.tokens), long.tokens), long.tokens)
     share = _shared_out(settings)
     weights, optimizer = weight_bytes(loaded, quant) / share.weights, optimizer_bytes(loaded.model) / share.optimizer
@@ -120,19 +135,30 @@ def estimate(
         ("logits and loss", logits),
         ("libraries and context", target.overhead),
     )
+    passes = steps * settings.batch * settings.accumulate / len(data)
+    operations = passes * an_epoch(data, average, short, target)
+    if read_before:
+        read = step_of(loaded, settings, average, target, objective, learns=False)[0]
+        operations += read_before * an_epoch(data, average, read, target)
     return Estimate(
         parts=parts,
         total=_total(loaded, weights + optimizer + _beside(loaded, settings, quant), peak, target),
-        operations=_operations(settings, data, average, short, steps, one_row=target.on_gpu and _half(target)),
+        operations=operations,
         guessed=is_guess,
     )
 
 
 def total_bytes(
-    loaded: Loaded, settings: TrainSettings, row: Sequence[Example], *, quant: str, target: Target
+    loaded: Loaded,
+    settings: TrainSettings,
+    row: Sequence[Example],
+    *,
+    quant: str,
+    target: Target,
+    objective: Objective | None = None,
 ) -> float:
     """The bytes held at one time, at most, when `row` is the longest one: the high end of `Estimate.total`."""
-    step, _ = _step(loaded, settings, row, target)
+    step, _ = step_of(loaded, settings, row, target, objective)
     share = _shared_out(settings)
     weights, optimizer = weight_bytes(loaded, quant) / share.weights, optimizer_bytes(loaded.model) / share.optimizer
     return _total(loaded, weights + optimizer + _beside(loaded, settings, quant), exactly(step.peak), target).high
@@ -207,14 +233,17 @@ def rows(data: Samples, settings: TrainSettings, steps: int) -> tuple[list[Examp
 
 
 def longest_row(data: Samples, settings: TrainSettings) -> list[Example]:
-    """The longest samples side by side, cut to `settings.max_length`: the row that decides what fits."""
+    """The longest samples side by side, cut to `settings.max_length`: the row that decides what fits.
+
+    Both answers of a pair may have that length. Of each text the end is kept, as of dialogues.
+    """
     _, longest, _ = rows(data, settings, 1)
-    room, kept = settings.max_length * settings.batch, []
+    room, kept = settings.max_length * settings.batch * (2 if isinstance(data, Pairs) else 1), []
     for example in longest:
         length = min(settings.max_length, room, len(example.ids))
         room -= length
         if length:
-            kept.append(replace(example, ids=example.ids[:length], trained=example.trained[:length]))
+            kept.append(replace(example, ids=example.ids[-length:], trained=example.trained[-length:]))
     return kept
 
 
@@ -238,14 +267,28 @@ def hours(operations: float, speed: float, shares: tuple[float, float, float]) -
     return Range(low=fast, expected=usual, high=slow)
 
 
-def _step(
-    loaded: Loaded, settings: TrainSettings, examples: Sequence[Example], target: Target
+def step_of(
+    loaded: Loaded,
+    settings: TrainSettings,
+    examples: Sequence[Example],
+    target: Target,
+    objective: Objective | None = None,
+    *,
+    learns: bool = True,
 ) -> tuple[Rehearsal, bool]:
-    """The rehearsed step, or a guessed one where torch has no fake for what the model does."""
+    """The rehearsed step, or a guessed one (True) where torch has no fake for what the model does."""
     try:
-        done = rehearse(loaded, settings, examples, precision=target.precision, on_gpu=target.on_gpu)
+        done = rehearse(
+            loaded,
+            settings,
+            examples,
+            precision=target.precision,
+            on_gpu=target.on_gpu,
+            objective=objective,
+            learns=learns,
+        )
     except RuntimeError:  # experts chosen by their scores, kernels without shapes: torch names it in many ways
-        return guessed(loaded, settings, examples), True
+        return guessed(loaded, settings, examples, learns=learns), True
     return done, False
 
 
@@ -264,29 +307,22 @@ def _total(loaded: Loaded, steady: float, peak: Range, target: Target) -> Range:
     return exactly(steady) + held + target.overhead
 
 
-def _operations(
-    settings: TrainSettings, data: Samples, row: Sequence[Example], step: Rehearsal, steps: int, *, one_row: bool
-) -> float:
-    """Operations of the whole run on one device, from those of one row.
+def an_epoch(data: Samples, row: Sequence[Example], step: Rehearsal, target: Target) -> float:
+    """Operations of one pass over `data`, from those of one row.
 
     Products grow with the tokens, attention with the square of each document's; half of that is past, hence skipped.
     """
-    passes = steps * settings.batch * settings.accumulate / len(data)
     lengths = numpy.array([len(example.ids) for example in row], dtype=float)
     documents = data.examples.lengths
+    one_row = target.on_gpu and target.precision in HALVES
     squares = float(step.tokens) ** 2 if one_row else float((lengths**2).sum())
     attention = step.attention / squares * float((documents.astype(float) ** 2).sum()) / 2
-    return passes * (step.products / float(lengths.sum()) * data.tokens + attention)
-
-
-def _half(target: Target) -> bool:
-    return target.precision in HALVES
+    return step.products / float(lengths.sum()) * data.tokens + attention
 
 
 def _packed(loaded: Loaded) -> list[Any]:
     """The frozen matrices that bitsandbytes packs: all linear layers but the head."""
-    model = loaded.causal_lm
-    head = model.get_output_embeddings()
+    model, head = loaded.causal_lm, loaded.head
     names = [name for name, module in model.named_modules() if module is head]
     return [
         module.weight

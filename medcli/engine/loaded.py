@@ -43,3 +43,9 @@ class Loaded:
         from peft import PeftModel
 
         return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+
+    @property
+    def head(self) -> Any:
+        """The model's last layer: what gives the vocabulary's logits, or a reward model's number."""
+        model = self.causal_lm
+        return model.get_output_embeddings() or model.get_submodule("score")

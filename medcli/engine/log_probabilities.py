@@ -138,7 +138,7 @@ def tokens_as_loss(
         logits: Tensor, labels: Tensor, vocab_size: int | None = None, *, shift_labels: Tensor, **_: Any
     ) -> Tensor:
         hidden = logits.reshape(-1, logits.shape[-1])
-        return _chosen(hidden, head, shift_labels.reshape(-1), temperature, learns_entropy)
+        return chosen(hidden, head, shift_labels.reshape(-1), temperature, learns_entropy)
 
     with head_apart(model) as head:
         model.loss_function = loss
@@ -168,11 +168,11 @@ def counts_of(examples: Sequence[Example], device: torch.device) -> Tensor:
 
 def summed(values: Tensor, counts: Tensor) -> Tensor:
     """The sum of `values` [n] over each example, [examples]."""
-    which = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts)
+    which = torch.repeat_interleave(torch.arange(len(counts), device=values.device), counts, output_size=len(values))
     return torch.zeros(len(counts), dtype=values.dtype, device=values.device).index_add(0, which, values)
 
 
-def _chosen(hidden: Tensor, head: Head, targets: Tensor, temperature: float, learns_entropy: bool) -> Tensor:
+def chosen(hidden: Tensor, head: Head, targets: Tensor, temperature: float, learns_entropy: bool) -> Tensor:
     dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     hidden = hidden.to(dtype) if dtype else hidden
     found: Tensor = _Chosen.apply(hidden, head.weight, head.bias, targets, head.cap, temperature, learns_entropy)  # type: ignore[no-untyped-call]

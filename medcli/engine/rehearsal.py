@@ -9,7 +9,7 @@ where torch has one on every machine; attention, which differs, is the device's 
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from medcli.engine import attention
 from medcli.engine.checkpointing import checkpointed
 from medcli.engine.loaded import Loaded
 from medcli.engine.loss import CHUNK, head_in_loss
+from medcli.engine.objective import Objective
 from medcli.engine.pack import Batch, Example, padded, side_by_side
 
 ONE_ROW = "one_row"  # attention that keeps what the GPU's kernel for rows of documents keeps
@@ -55,23 +56,32 @@ class Rehearsal:
 
 
 def rehearse(
-    loaded: Loaded, settings: TrainSettings, examples: Sequence[Example], *, precision: str, on_gpu: bool
+    loaded: Loaded,
+    settings: TrainSettings,
+    examples: Sequence[Example],
+    *,
+    precision: str,
+    on_gpu: bool,
+    objective: Objective | None = None,
+    learns: bool = True,
 ) -> Rehearsal:
     """One step of `loaded`, of which only shapes are used, on a batch of `examples`.
 
-    With `settings.accumulate` above 1 the gradients of the forward before are there already. Raises torch's
-    UnsupportedFakeTensorException and its like for a model whose shapes depend on numbers.
+    The loss is the model's own, or the `objective`'s, which must take its tensors to be on the CPU. What does not learn
+    is a forward without gradients. With `settings.accumulate` above 1 the gradients of the forward before are there
+    already. Raises torch's UnsupportedFakeTensorException and its like for a model whose shapes depend on numbers.
     """
-    batch = _batch(examples, settings)
+    batch = _batch(examples, settings, objective)
     tokens = batch["input_ids"].numel()
-    step = _Step(loaded, HALVES.get(precision))
+    step = _Step(loaded, HALVES.get(precision), objective, learns=learns)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with ExitStack() as stack:
-        stack.enter_context(_as_trained(loaded, settings, one_row=on_gpu and precision in HALVES))
+        one_row = on_gpu and precision in HALVES
+        stack.enter_context(_as_trained(loaded, settings, objective, one_row=one_row))
         stack.enter_context(mode)
         stack.callback(attention.forget)  # what is cached while all tensors are fake is fake
         fakes = {name: _fake(weight) for name, weight in [*step.named_parameters(), *step.named_buffers()]}
-        if settings.accumulate > 1:
+        if settings.accumulate > 1 and learns:
             for fake in fakes.values():
                 fake.grad = torch.empty_like(fake) if fake.requires_grad else None
         given = {name: mode.from_tensor(part) if isinstance(part, Tensor) else part for name, part in batch.items()}
@@ -90,8 +100,8 @@ def rehearse(
     )
 
 
-def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]) -> Rehearsal:
-    """The step of a model that cannot be rehearsed, by rule of thumb.
+def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example], *, learns: bool = True) -> Rehearsal:
+    """The step of a model that cannot be rehearsed, or a forward alone where nothing learns, by rule of thumb.
 
     Activations: 34 bytes a token, layer and width (Korthikanti et al. 2022, without the attention matrix), or 2 where
     only the layers' inputs are kept. Products: 2 operations a weight and token forward, 2 backward, 2 where it learns.
@@ -102,6 +112,11 @@ def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]
     weights = sum(weight.numel() for weight in model.parameters())
     learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     a_layer = 34 * tokens * text.hidden_size
+    if not learns:
+        return Rehearsal(
+            tokens=tokens, copies=0, activations=a_layer, logits=0, peak=a_layer, products=2 * tokens * weights,
+            attention=0,
+        )  # fmt: skip
     kept = 2 * tokens * text.hidden_size * text.num_hidden_layers + a_layer
     activations = kept if settings.checkpointing else a_layer * text.num_hidden_layers
     logits = 12 * (min(tokens, CHUNK) if settings.packing else tokens) * text.vocab_size
@@ -116,21 +131,26 @@ def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]
     )
 
 
-def _batch(examples: Sequence[Example], settings: TrainSettings) -> Batch:
-    if not settings.packing:
-        return padded(examples, 0)
-    batch = side_by_side(examples)
+def _batch(examples: Sequence[Example], settings: TrainSettings, objective: Objective | None) -> Batch:
+    plain = side_by_side if settings.packing else _padded
+    batch = objective.collate(examples) if objective else plain(examples)
+    if "cu_seq_lens_q" not in batch:
+        return batch
     ends = _Ends(batch["cu_seq_lens_q"].diff().tolist())
     return {**batch, "cu_seq_lens_q": ends, "cu_seq_lens_k": ends}
+
+
+def _padded(examples: Sequence[Example]) -> Batch:
+    return padded(examples, 0)
 
 
 class _Step(nn.Module):
     """Forward and backward in one call, for the weights are fakes within one call only."""
 
-    def __init__(self, loaded: Loaded, half: torch.dtype | None) -> None:
+    def __init__(self, loaded: Loaded, half: torch.dtype | None, objective: Objective | None, *, learns: bool) -> None:
         super().__init__()
         self.model, self._half = loaded.model, half
-        self._loaded = loaded
+        self._loaded, self._objective, self._learns = loaded, objective, learns
         self.at_head = self.copies = self.peak_before = self.forward_peak = 0
 
     def forward(self, batch: Batch, ledger: "_Ledger") -> None:
@@ -138,14 +158,18 @@ class _Step(nn.Module):
             self.at_head, self.copies, self.peak_before = ledger.held, ledger.copied, ledger.peak
             ledger.peak = ledger.held
 
-        before_head = self._loaded.causal_lm.get_output_embeddings().register_forward_pre_hook(reached)
+        before_head = self._loaded.head.register_forward_pre_hook(reached)
         try:
-            with torch.autocast("cpu", dtype=self._half or torch.bfloat16, enabled=self._half is not None):
-                loss = self.model(**batch).loss
+            with (
+                torch.autocast("cpu", dtype=self._half or torch.bfloat16, enabled=self._half is not None),
+                nullcontext() if self._learns else torch.no_grad(),
+            ):
+                loss = self._objective.measure(self.model, batch).loss if self._objective else self.model(**batch).loss
         finally:
             before_head.remove()
         self.forward_peak = ledger.peak
-        loss.backward()
+        if self._learns:
+            loss.backward()
         ledger.peak = max(ledger.peak, self.peak_before)
 
 
@@ -211,13 +235,18 @@ def _fake(weight: Tensor) -> Tensor:
 
 
 @contextmanager
-def _as_trained(loaded: Loaded, settings: TrainSettings, *, one_row: bool) -> Iterator[None]:
+def _as_trained(
+    loaded: Loaded, settings: TrainSettings, objective: Objective | None, *, one_row: bool
+) -> Iterator[None]:
     """The model as the trainer sets it up, and back again."""
     model = loaded.causal_lm
     with ExitStack() as stack:
         if settings.packing:
             model.set_attn_implementation(ONE_ROW if one_row else attention.NAME)
             stack.callback(model.set_attn_implementation, attention.NAME)
+        if objective is not None:
+            stack.enter_context(objective.laid_over())
+        elif settings.packing:
             stack.enter_context(head_in_loss(model))
         if settings.checkpointing:
             stack.enter_context(checkpointed(loaded))
