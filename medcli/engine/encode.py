@@ -171,7 +171,7 @@ def _shortened(
     messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
 ) -> Example | None:
     """The newest exchanges that fit, with the system message kept; None when not even the last one does."""
-    for start, kept in _shorter(messages):
+    for start, kept in shorter(messages):
         example = encode([template.render(kept)], tokenizer)[0]
         if len(example.ids) <= max_length:
             losses.turns_dropped += start
@@ -184,7 +184,7 @@ def _shortened(
 def _shortened_pair(
     preference: Preference, template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
 ) -> Sequence[Example] | None:
-    for start, kept in _shorter(preference.prompt):
+    for start, kept in shorter(preference.prompt):
         sides = [last_answer(template, kept, answer) for answer in (preference.chosen, preference.rejected)]
         pair = encode(sides, tokenizer)
         if max(len(example.ids) for example in pair) <= max_length:
@@ -198,7 +198,7 @@ def _shortened_pair(
 def _asking(
     messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
 ) -> numpy.ndarray | None:
-    for start, kept in [(0, messages), *_shorter(messages)]:
+    for start, kept in [(0, messages), *shorter(messages)]:
         ids = tokenizer(plain(template.render(kept, ask=True)), add_special_tokens=False)["input_ids"]
         if len(ids) <= max_length:
             losses.turns_dropped += start
@@ -208,7 +208,7 @@ def _asking(
     return None
 
 
-def _shorter(messages: Sequence[Message]) -> Iterator[tuple[int, list[Message]]]:
+def shorter(messages: Sequence[Message]) -> Iterator[tuple[int, list[Message]]]:
     """The dialogue with ever fewer of its oldest exchanges, and how many turns were dropped; a system message stays."""
     system = [message for message in messages[:1] if message.role == "system"]
     turns = list(messages[len(system) :])

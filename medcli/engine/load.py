@@ -11,7 +11,7 @@ from medcli.core.report import Report
 from medcli.engine import remote_code, stages, tiny
 from medcli.engine.loaded import Loaded
 from medcli.engine.model_template import template_of
-from medcli.engine.weights import base_weights, is_offline, problems_said
+from medcli.engine.weights import base_weights, is_offline, problems_said, speaks_not
 
 
 def load(
@@ -34,8 +34,10 @@ def load(
     `attention` names an implementation, None takes what suits the model.
     Weights must be safetensors, and no code of the model's folder is run unless `ref` brings the user's consent.
 
-    Raises ModelError when a part is missing or does not fit, ServiceError when the hub cannot be reached.
+    Raises ModelError when a part is missing or does not fit, or `ref` is a reward model, ServiceError when the hub
+    cannot be reached.
     """
+    refuse_reward_model(ref)
     tokenizer, chosen = load_tokenizer(ref, report, template, or_else)
     base, trusted = opened(ref, report, weights=True)
     report.stage(f"loading {ref.base}")
@@ -54,6 +56,12 @@ def load(
         stored=stored,
         prefix=prefix_length(ref.adapters[-1]) if ref.adapters else 0,
     )
+
+
+def refuse_reward_model(ref: ModelRef) -> None:
+    """Raises ModelError for a reward model where a language model is wanted; one of a hub is seen when it is loaded."""
+    if ref.is_reward:
+        raise speaks_not(str(ref.adapters[-1].parent if ref.adapters else ref.base))
 
 
 def load_tokenizer(ref: ModelRef, report: Report, template: str = "", or_else: str = "") -> tuple[Any, ChatTemplate]:

@@ -45,6 +45,7 @@ def outline(
     What earlier stages trained has the base's own shapes and is left out, but for the last adapter when it is
     `trainable`. Raises ModelError or ServiceError as loading does.
     """
+    loading.refuse_reward_model(ref)
     tokenizer, chosen = loading.load_tokenizer(ref, report, template, or_else)
     base, trusted = loading.opened(ref, report)
     report.stage(f"outlining {ref.base}")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from medcli.core.errors import ModelError, ServiceError
 from medcli.engine import attention as by_document
@@ -25,31 +25,57 @@ def base_weights(
     *,
     quant: str = "none",
     trusted: bool = False,
+    kind: Any = AutoModelForCausalLM,
 ) -> tuple[Any, torch.dtype]:
-    """The causal language model in `base`, a folder or a hub id, on `device`, and the precision it is stored in.
+    """The model in `base`, a folder or a hub id, on `device`, and the precision it is stored in.
 
     `attention` names an implementation; None takes what suits the model. `quant` "4bit" or "8bit" packs the matrices by
-    bitsandbytes; Python files in `base` are run only when `trusted`. Raises ModelError, DeviceError or ServiceError.
+    bitsandbytes; Python files in `base` are run only when `trusted`; `kind` is transformers' class of what it is to be.
+
+    Raises ModelError, DeviceError or ServiceError; a reward model is no language model.
     """
     quantisation.check(quant, device)
     placed = {} if quant == "none" else quantisation.placement(quant, device)
     with problems_said(base):
-        offline = is_offline(base)
-        config = AutoConfig.from_pretrained(base, trust_remote_code=trusted, local_files_only=offline)
+        config = config_of(base, trusted)
+        if kind is AutoModelForCausalLM and is_classifier(config):
+            raise speaks_not(base)
         stored = config.dtype or torch.float32
         if dtype is None:
             dtype = quantisation.dtype(device) if placed else own_dtype(config, device)
-        model = AutoModelForCausalLM.from_pretrained(
+        model = kind.from_pretrained(
             base,
             config=config,
             dtype=dtype,
             attn_implementation=attention,
             use_safetensors=True,
-            local_files_only=offline,
+            local_files_only=is_offline(base),
             trust_remote_code=trusted,
             **placed,
         )
     return (quantisation.ready(model) if placed else model.to(device)), stored
+
+
+def config_of(base: str, trusted: bool) -> PreTrainedConfig:
+    """The configuration of the model in `base`, a folder or a hub id."""
+    with problems_said(base):
+        config: PreTrainedConfig = AutoConfig.from_pretrained(
+            base, trust_remote_code=trusted, local_files_only=is_offline(base)
+        )
+    return config
+
+
+def is_classifier(config: PreTrainedConfig) -> bool:
+    """Whether such a model classifies texts, as reward models do; it would speak with a head of random numbers."""
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def speaks_not(name: str) -> ModelError:
+    """What is said of a reward model where a language model is wanted."""
+    return ModelError(
+        f"{name} is a reward model: it judges answers and does not speak",
+        hint="have it judge pairs of answers: med eval RUN --dataset PAIRS",
+    )
 
 
 def own_dtype(config: Any, device: torch.device) -> torch.dtype:

@@ -53,6 +53,11 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
     """Merge a run's adapters into its base; the folder appears only when the answers were shown to be equal."""
     target = target_of(model, settings)
     ref = model_ref.resolve(model)
+    if ref.is_reward:
+        raise ModelError(
+            f"{model} is a reward model: merged it would be no model that speaks",
+            hint=f"use it as it is: med eval {model} --dataset PAIRS; med train ppo --reward {model} --model …",
+        )
     if not ref.adapters:
         raise _nothing_to_merge(model)
     if length := model_ref.prefix_length(ref.adapters[-1]):
@@ -76,8 +81,13 @@ def merge(model: str, settings: Settings, report: Report) -> Merged:
 
 
 def can_merge(ref: model_ref.ModelRef) -> bool:
-    """Whether the last stage of `ref` is a change of weights: a whole model needs no merge, a prefix has none."""
+    """Whether the last stage of `ref` is a change of weights: a whole model needs no merge.
+
+    A prefix is none, and a reward model is used as it is.
+    """
     config = ref.adapters[-1] / model_ref.ADAPTER_CONFIG if ref.adapters else None
+    if ref.is_reward:
+        return False
     if config is None or not config.is_file():
         return bool(ref.adapters)
     return str(json.loads(config.read_text("utf-8"))["peft_type"]) == "LORA"
