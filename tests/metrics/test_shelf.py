@@ -2,9 +2,9 @@
 
 import pytest
 
+from medcli.core.sameness import is_same
 from medcli.core.score import Answer
 from medcli.exams import generation
-from medcli.metrics.exact import is_same
 from medcli.steps.evaluate import METRICS
 
 ANSWERS = [
