@@ -21,7 +21,7 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import Loading, TrainSettings
-from medcli.steps import encoded_cache, launch, run_card, train_samples, train_warnings
+from medcli.steps import alignment_warnings, encoded_cache, launch, run_card, train_samples, train_warnings
 from medcli.steps.train_data import Source, sources_of, training_records, validation_records
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Prepared:
             gpus=train_warnings.gpus_for(self.loaded),
             tuner={flag: value for flag, value, _ in self.resolved.rows()}.get("tuner", self.name),
         )
-        return train_warnings.warnings_of(settings, sizes)
+        found = alignment_warnings.seen(settings, self.ref, self.loaded, self.data)
+        return [*train_warnings.warnings_of(settings, sizes), *alignment_warnings.warnings_of(settings, found)]
 
     @property
     def facts(self) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medcli.core.alignment_settings import PairSettings, RolloutSettings
 from medcli.core.errors import UsageError
 from medcli.core.train_settings import TrainSettings
 
@@ -79,6 +80,8 @@ def warnings_of(settings: TrainSettings, sizes: Sizes) -> list[str]:
 
 
 def _of_batch(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
+    if isinstance(settings, RolloutSettings):
+        return  # whose steps learn from answers that are drawn, not from samples
     effective = settings.batch * settings.accumulate * sizes.processes
     forwards = math.ceil(sizes.samples / (settings.batch * sizes.processes))
     an_epoch = max(1, math.ceil(forwards / settings.accumulate))
@@ -135,6 +138,8 @@ def _of_validation(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
 
 
 def _of_rate(settings: TrainSettings, sizes: Sizes) -> Iterator[str]:
+    if isinstance(settings, PairSettings | RolloutSettings):
+        return  # their usual rates are others: `alignment_warnings`
     learning = _RATES_OF.get(sizes.tuner)
     rate = settings.learning_rate
     if learning == "adapters" and 0 < rate <= RATE_OF_WHOLE_MODELS:
