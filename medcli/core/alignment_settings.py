@@ -149,14 +149,26 @@ class PpoSettings(RolloutSettings):
     )
     value_clip: float = setting(0.2, help="How far a value may move in one update; 0 = any.", minimum=0.0)
     value_weight: float = setting(0.1, help="Weight of the value loss.", minimum=0.0)
+    value_learning_rate: float = setting(
+        1e-3, flag="value_lr", help="Peak learning rate of the value head, which is new.", minimum=0.0
+    )
     gamma: float = setting(1.0, help="Discount of later rewards.", minimum=0.0)
     gae_lambda: float = setting(0.95, help="Between one-step (0) and whole-answer (1) advantages.", minimum=0.0)
     reward_clip: float = setting(10.0, help="Rewards are cut to ± this; 0 = not.", minimum=0.0)
     missing_eos_penalty: float = setting(1.0, help="Taken from the reward of an answer that does not end.", minimum=0.0)
     entropy_bonus: float = setting(0.0, help="Weight of the entropy, which keeps answers varied.", minimum=0.0)
+    modules_to_save: tuple[str, ...] = left_out(())  # the model's own modules are the reference's too
+    log_every: int = left_out(0)  # every step has its line
+    devices: int = left_out(1)
+    nodes: int = left_out(1)
+    node_rank: int = left_out(0)
+    main_address: str = left_out("")
+    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = left_out("ddp")
 
     def __post_init__(self) -> None:
         self.check_rollouts()
+        if self.precision == "fp16":
+            raise UsageError("--precision fp16: small gradients would be lost", hint="use bf16, fp32 or auto")
 
     def steps_an_epoch(self, samples: int) -> int:
         """A step draws `rollouts` answers and learns from them."""

@@ -173,6 +173,7 @@ def summed(values: Tensor, counts: Tensor) -> Tensor:
 
 
 def chosen(hidden: Tensor, head: Head, targets: Tensor, temperature: float, learns_entropy: bool) -> Tensor:
+    """Of each target, [n], its log-probability and the entropy there, [2, n]; hidden [n, width] is before the head."""
     dtype = torch.get_autocast_dtype(hidden.device.type) if torch.is_autocast_enabled(hidden.device.type) else None
     hidden = hidden.to(dtype) if dtype else hidden
     found: Tensor = _Chosen.apply(hidden, head.weight, head.bias, targets, head.cap, temperature, learns_entropy)  # type: ignore[no-untyped-call]

@@ -115,7 +115,9 @@ def save(loaded: Loaded, target: Path) -> None:
         # peft warns of the very thing that the conversion mends.
         warnings.filterwarnings("ignore", message="PiSSA changes the base weights")
         conversion = {"path_initial_model_for_weight_conversion": str(first)} if first.is_dir() else {}
-        loaded.model.save_pretrained(str(aside), save_embedding_layers=False, **conversion)
+        loaded.model.save_pretrained(
+            str(aside), save_embedding_layers=False, selected_adapters=["default"], **conversion
+        )
         loaded.tokenizer.save_pretrained(aside)
     shutil.rmtree(first, ignore_errors=True)
 

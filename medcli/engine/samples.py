@@ -50,7 +50,7 @@ class Answers(TrainerCallback):
         self._prompts = prompts(loaded, valid)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        kept = _lines_until(self._run, state.global_step) if state.global_step else []
+        kept = lines_until(self._run, state.global_step) if state.global_step else []
         if state.is_world_process_zero:
             with writing(self._run.samples_file) as file:
                 file.writelines(kept)
@@ -128,7 +128,7 @@ def _speaking(loaded: Loaded, settings: TrainSettings) -> Iterator[None]:
         model.train(was_training)
 
 
-def _lines_until(run: RunFolder, step: int) -> list[str]:
+def lines_until(run: RunFolder, step: int) -> list[str]:
     """What was answered up to `step`: a resumed run writes the rest again."""
     if not run.samples_file.is_file():
         return []

@@ -60,25 +60,31 @@ class Watch(TrainerCallback):
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
-        if "loss" not in logs and "eval_loss" not in logs:
-            return
+        if "loss" in logs or "eval_loss" in logs:
+            self.take(state.global_step, logs, trained="loss" in logs)
+
+    def take(self, step: int, logs: Mapping[str, float], *, trained: bool) -> None:
+        """Write the figures of a step; with its speed when something was `trained` since they were taken last.
+
+        Raises ModelError when one is no number.
+        """
         figures = {name: float(value) for name, value in logs.items()}
         if not all(math.isfinite(value) for value in figures.values()):
             raise ModelError(
-                f"step {state.global_step}: the loss is not a number any more",
+                f"step {step}: the loss is not a number any more",
                 hint="lower --lr, use --precision bf16 or fp32 instead of fp16, or go back with --resume",
             )
-        if "loss" in logs:
+        if trained:
             now, tokens = time.monotonic(), self._tokens()
             figures["tokens_per_second"] = round((tokens - self._counted) / max(now - self._clock, 1e-9), 1)
             figures["memory_gib"] = round(devices.memory_gib(self._device), 3)
             self._clock, self._counted = now, tokens
         if self._writes:
-            self._run.log(state.global_step, figures)
+            self._run.log(step, figures)
         for tracker in self._trackers:
-            tracker.log(figures, state.global_step)
+            tracker.log(figures, step)
         self.figures |= figures
-        self._report.measure(state.global_step, figures)
+        self._report.measure(step, figures)
 
 
 @contextlib.contextmanager
