@@ -20,6 +20,7 @@ from medcli.core.record import Message, Preference, Row
 
 HELP = "a table of diseases in TOML as preferences, right against wrong answers; taken only when named"
 SEED = 42
+MADE_UP = "made-up"  # what is said of a disease that the table does not hold
 TRAIN = 5  # pairs for each fact, each in a phrasing of its own
 VALID, VALID_UNKNOWN = 170, 30  # pairs in phrasings of training, but not those trained on
 TEST, TEST_UNKNOWN = 340, 60  # pairs in phrasings that are never trained on
@@ -31,7 +32,10 @@ def fits(peek: Peek) -> int:
 
 
 def read(source: Source, options: ReadOptions) -> Iterator[Row]:
-    """Pairs for every fact, and for what the table does not hold; the end of an id says how the worse one is wrong."""
+    """Pairs for every fact, and for what the table does not hold.
+
+    A source, and the end of an id, say how the worse answer is wrong: so each kind can be counted by itself.
+    """
     table, *others = (raw.path for raw in raw_files(source))
     if others:
         raise DataError(f"{source} holds {1 + len(others)} files", hint="name the one that is the table of diseases")
@@ -54,18 +58,19 @@ class _Pairs:
         kinds = list(_WRONG)
         kind = kinds[(self.known.index(fact) + number) % len(kinds)]
         rejected = _WRONG[kind](fact, self.known, self.chance)
-        return self.row(fact, question, (fact.say(ANSWER), rejected), split, f"{number}-{kind}")
+        return self.row(fact, question, (fact.say(ANSWER), rejected), split, (str(number), kind))
 
     def of_unknown(self, fact: Fact, question: str, split: str) -> Row:
         """The honest answer against a made-up one, with the values of some disease of the table."""
         donor = self.chance.choice([other for other in self.known if other.attribute == fact.attribute])
-        return self.row(fact, question, (unknown_answer(), _with(fact, donor.values)), split, "made-up")
+        return self.row(fact, question, (unknown_answer(), _with(fact, donor.values)), split, (MADE_UP,))
 
-    def row(self, fact: Fact, question: str, answers: tuple[str, str], split: str, end: str) -> Row:
-        """The pair as a row; what a grammar makes is alike on purpose."""
+    def row(self, fact: Fact, question: str, answers: tuple[str, str], split: str, kind: Sequence[str]) -> Row:
+        """The pair as a row; what a grammar makes is alike on purpose. `kind` ends with how the worse one is wrong."""
         prompt = (Message(role="user", content=question),)
-        id = "-".join(filter(None, (fact.disease, fact.attribute, split, end)))
-        record = Preference(id=id, prompt=prompt, chosen=answers[0], rejected=answers[1], source=self.source)
+        id = "-".join((fact.disease, fact.attribute, split, *kind))
+        source = f"{self.source}/{kind[-1]}"
+        record = Preference(id=id, prompt=prompt, chosen=answers[0], rejected=answers[1], source=source)
         return Row(file=self.table.name, line=fact.line, record=record, split=split, text=question, made=True)
 
 
@@ -96,7 +101,7 @@ def _of_unknown(pairs: _Pairs) -> Iterator[Row]:
     for number, complaint in enumerate(complaints()):
         other = pairs.chance.choice(pairs.known)
         none = Fact(disease="complaint", attribute=str(number), values=(), line=1)
-        yield pairs.row(none, complaint, (unknown_answer(), other.say(ANSWER)), "train", "made-up")
+        yield pairs.row(none, complaint, (unknown_answer(), other.say(ANSWER)), "train", (MADE_UP,))
 
 
 def _drawn(pairs: _Pairs, those: Sequence[Fact], count: int) -> set[int]:

@@ -1,35 +1,28 @@
 """Measure a model on a built data set, and keep every answer with its scores."""
 
-import json
 import math
-import platform
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from medcli import __version__
 from medcli.core import model_ref
-from medcli.core.atomic import sha256_of, writing
 from medcli.core.dataset_folder import DatasetFolder, open_dataset
 from medcli.core.errors import DataError
 from medcli.core.record import Conversation, message_rows
 from medcli.core.report import Report
-from medcli.core.run_folder import named
 from medcli.core.score import Answer, Score, interval, score_of
-from medcli.core.settings import project_root, setting
+from medcli.core.settings import setting
 from medcli.core.shelf import Shelf
 from medcli.core.speaker import Sampling, Speaker
 from medcli.exams import generation
 from medcli.exams.generation import Item
+from medcli.steps.results import check_fit, examined, note_part, part_of, results_file, versions, write
 
 SECTION = "eval"
 METRICS = Shelf("medcli.metrics", "metric")
 PERPLEXITY = "perplexity"
-_LONGEST_NAME = 120  # file systems end at 255 bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +31,14 @@ class Settings:
 
     dataset: str = setting(help="A built data set; `med data list` shows what there is.")
     split: Literal["train", "valid", "test"] | None = setting(
-        None, help="The part of it to answer; unless given, test, or valid when test is empty."
+        None, help="The part of it to take; unless given, test, or valid when test is empty."
     )
-    limit: int | None = setting(None, help="Answer only so many conversations.", minimum=1)
+    limit: int | None = setting(None, help="Take only so many conversations or pairs.", minimum=1)
     max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
     temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)
     top_p: float = setting(1.0, help="Draw from the likeliest tokens that make up this share.", minimum=0)
     seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
-    system: str | None = setting(None, help="A system message in place of the conversations' own.")
+    system: str | None = setting(None, help="A system message in place of the data set's own.")
     device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
     trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
@@ -82,7 +75,7 @@ def prepare(model: str, settings: Settings) -> Task:
             f"the data set '{dataset.name}' holds {dataset.kind}s, and `med eval` needs conversations",
             hint="`med data list` shows what each data set holds",
         )
-    split = settings.split or ("test" if dataset.count("test") else "valid")
+    split = part_of(dataset, settings.split)
     conversations = tuple(_conversations(dataset, split, settings))
     if not conversations:
         raise DataError(
@@ -101,8 +94,7 @@ def evaluate(model: str, settings: Settings, report: Report, speaker: Speaker | 
     perplexity is measured too. Raises UsageError, DataError and ModelError.
     """
     task = prepare(model, settings)
-    if task.split != (settings.split or "test"):
-        report.note(f"the data set '{task.dataset.name}' has no test part: valid is answered instead")
+    note_part(task.dataset, task.split, settings.split, report)
     likelihood: list[Score] = []
     if speaker is None:
         speaker, perplexity = _load(model, task, settings, report)
@@ -124,15 +116,6 @@ def evaluate(model: str, settings: Settings, report: Report, speaker: Speaker | 
         report.note(f"{evaluation.empty} of {evaluation.answers} answers are empty, and score 0")
     _write(evaluation, task, settings, answers, values)
     return evaluation
-
-
-def results_file(model: str, dataset: str, split: str) -> Path:
-    """Where an evaluation is kept: in the run's folder, or in `eval/` when the model is no run."""
-    run = named(model)
-    if run.exists:
-        return run.path / "eval" / f"{dataset}-{split}.json"
-    name = re.sub(r"[^\w.-]+", "-", model).strip("-.")[-_LONGEST_NAME:]
-    return project_root() / "eval" / f"{name}-{dataset}-{split}.json"
 
 
 def measured(answers: Sequence[Answer]) -> dict[str, Sequence[float]]:
@@ -162,6 +145,7 @@ def _conversations(dataset: DatasetFolder, split: str, settings: Settings) -> It
 def _load(model: str, task: Task, settings: Settings, report: Report) -> tuple[Speaker, Score]:
     """The model as a speaker, and how likely it finds the wanted answers."""
     reference = model_ref.resolve(model)
+    check_fit(model, reference, task.dataset)
 
     from medcli.engine import remote_code
     from medcli.engine.likelihood import perplexity
@@ -209,23 +193,11 @@ def _write(
     ]
     table = {
         "model": evaluation.model,
-        "dataset": {
-            "name": evaluation.dataset,
-            "split": evaluation.split,
-            "sha256": sha256_of(task.dataset.file(task.split)),
-            "answered": evaluation.answers,
-        },
+        "dataset": examined(task.dataset, task.split) | {"answered": evaluation.answers},
         "settings": asdict(settings),
-        "versions": _versions(),
+        "versions": versions("jieba"),
         "scores": [asdict(score) for score in evaluation.scores],
         "empty": evaluation.empty,
         "answers": rows,
     }
-    with writing(task.file) as file:
-        json.dump(table, file, ensure_ascii=False, indent=1)
-        file.write("\n")
-
-
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("torch", "transformers", "peft", "jieba")}
-    return {"med": __version__, "python": platform.python_version(), **packages}
+    write(task.file, table)
