@@ -1,16 +1,49 @@
 """Checkpoints that are there whole or not at all, and only as many of them as are wanted."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, Trainer
 
 from medcli.core.atomic import full_disk_said
 from medcli.engine import ranks
+from medcli.engine.best import best_step
+
+
+class WholeCheckpoints(Trainer):
+    """A Trainer whose checkpoints are there whole or not at all.
+
+    The newest `keep` of them stay, and the best one with `keep_best`; `before_checkpoint` are told before one is
+    written.
+    """
+
+    keep = 1
+    keep_best = False
+    before_checkpoint: Sequence[Callable[[], None]] = ()
+    _aside: Path | None = None
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._aside or self.args.output_dir)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """As transformers does, but aside first; the older checkpoints go only when the new one is in place."""
+        for tell in self.before_checkpoint:
+            tell()
+        home, first = Path(self.args.output_dir), self.is_world_process_zero()
+        try:
+            with whole(home, first=first) as self._aside:
+                super()._save_checkpoint(model, trial)
+        finally:
+            self._aside = None
+        if first:
+            best = best_step(self.state.log_history) if self.keep_best else None
+            remove_old(home, self.keep, best)
+        ranks.wait_for_all()
 
 
 @contextmanager

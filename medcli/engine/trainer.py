@@ -23,8 +23,9 @@ from medcli.core.train_settings import TrainSettings
 from medcli.core.tuner_settings import PrefixSettings
 from medcli.engine import checkpoints, ranks, sharding
 from medcli.engine import device as devices
-from medcli.engine.best import Judge, best_step, take_best
+from medcli.engine.best import Judge, take_best
 from medcli.engine.checkpointing import checkpointed
+from medcli.engine.checkpoints import WholeCheckpoints
 from medcli.engine.dealt import Filled, InOrder
 from medcli.engine.halving import Halving
 from medcli.engine.length_groups import LengthGroups
@@ -66,10 +67,10 @@ class Outcome:
         return not self.interrupted and worlds.current().is_first
 
 
-class _Trainer(Trainer):
-    """Trainer that counts real tokens and whose checkpoints are there whole or not at all.
+class _Trainer(WholeCheckpoints):
+    """Trainer that counts real tokens and minimises an objective.
 
-    `before` are told the examples of each batch before the model sees it, `before_checkpoint` that one will be written.
+    `before` are told the examples of each batch before the model sees it.
     """
 
     control: Any
@@ -88,11 +89,9 @@ class _Trainer(Trainer):
         **keywords: Any,
     ) -> None:
         super().__init__(*arguments, **keywords)
-        self.halving, self._keep_best = halving, keep_best
-        self.objective, self._means = objective, Means()
-        self._loaded, self._keep, self._make_optimizer, self._before = loaded, keep, optimizer, before
-        self._before_checkpoint = before_checkpoint
-        self._aside: Path | None = None
+        self.keep, self.keep_best, self.before_checkpoint = keep, keep_best, before_checkpoint
+        self.halving, self.objective, self._means = halving, objective, Means()
+        self._loaded, self._make_optimizer, self._before = loaded, optimizer, before
         self.tokens = 0
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -168,24 +167,6 @@ class _Trainer(Trainer):
             return InOrder(self.train_dataset, self.args.seed, epoch, shuffle=shuffle)
         return super()._get_train_sampler(train_dataset)
 
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._aside or self.args.output_dir)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """As transformers does, but aside first; the older checkpoints go only when the new one is in place."""
-        for tell in self._before_checkpoint:
-            tell()
-        home, first = Path(self.args.output_dir), self.is_world_process_zero()
-        try:
-            with checkpoints.whole(home, first=first) as self._aside:
-                super()._save_checkpoint(model, trial)
-        finally:
-            self._aside = None
-        if first:
-            best = best_step(self.state.log_history) if self._keep_best else None
-            checkpoints.remove_old(home, self._keep, best)
-        ranks.wait_for_all()
-
 
 def train(
     loaded: Loaded,
@@ -229,21 +210,8 @@ def train(
             objective=objective,
         )
         trainer.model_accepts_loss_kwargs |= objective is not None  # then nothing is divided twice
-        last, step = _where_to_go_on(run)
-        if world.size > 1:
-            devices.seed_all(settings.seed + world.rank)  # dropout and noise of its own in each process
-        trackers = stack.enter_context(tracked(settings, run, report, step)) if world.is_first else []
-        watch = Watch(run, report, device, lambda: ranks.total(trainer.tokens), trackers)
-        judge = Judge(settings, report)
-        trainer.remove_callback(PrinterCallback)
-        asking = [Answers(loaded, valid, settings, run, report)] if settings.sample_every else []
-        for callback in (watch, judge, *asking):
-            trainer.add_callback(callback)
-        started = time.monotonic()
-        stack.enter_context(interrupts(watch))
-        stack.enter_context(devices.out_of_memory_said(device, _smaller(settings)))
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
-        outcome = _outcome(trainer, watch, judge, started)
+        outcome = carry_out(trainer, loaded, valid, settings, run, report, stack, tokens=lambda: trainer.tokens)
+        outcome = replace(outcome, facts={**trainer.halving.figures, **outcome.facts})
         if settings.best and not outcome.interrupted:
             outcome = replace(outcome, facts={**outcome.facts, **take_best(trainer, run.checkpoints, report)})
         if not outcome.interrupted:
@@ -251,16 +219,45 @@ def train(
     return outcome
 
 
-def _outcome(trainer: _Trainer, watch: Watch, judge: Judge, started: float) -> Outcome:
+def carry_out(
+    trainer: Trainer,
+    loaded: Loaded,
+    valid: Samples | None,
+    settings: TrainSettings,
+    run: RunFolder,
+    report: Report,
+    stack: contextlib.ExitStack,
+    *,
+    tokens: Callable[[], int],
+) -> Outcome:
+    """Let a new `trainer` go on from the run's last checkpoint to the end or to Ctrl-C, and watch it meanwhile.
+
+    Signals and memory are seen to until `stack` ends. `tokens` tells how many tokens this process has trained on.
+    """
+    device, world = loaded.device, worlds.current()
+    last, step = _where_to_go_on(run)
+    if world.size > 1:
+        devices.seed_all(settings.seed + world.rank)  # dropout and noise of its own in each process
+    trackers = stack.enter_context(tracked(settings, run, report, step)) if world.is_first else []
+    watch = Watch(run, report, device, lambda: ranks.total(tokens()), trackers)
+    judge = Judge(settings, report)
+    trainer.remove_callback(PrinterCallback)
+    asking = [Answers(loaded, valid, settings, run, report)] if settings.sample_every else []
+    for callback in (watch, judge, *asking):
+        trainer.add_callback(callback)
+    started = time.monotonic()
+    stack.enter_context(interrupts(watch))
+    stack.enter_context(devices.out_of_memory_said(device, _smaller(settings)))
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
     steps, total = trainer.state.global_step, trainer.state.max_steps
     return Outcome(
         steps=steps,
         total=total,
         interrupted=watch.interrupted and steps < total and not judge.stopped_early,
         seconds=time.monotonic() - started,
-        tokens=ranks.total(trainer.tokens),
+        tokens=ranks.total(tokens()),
         figures=watch.figures,
-        facts={**trainer.halving.figures, **judge.facts},
+        facts=judge.facts,
     )
 
 
