@@ -177,13 +177,47 @@ class PpoSettings(RolloutSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class GrpoSettings(RolloutSettings):
-    """Group relative policy optimisation (Shao et al. 2024): answers to one prompt are compared with each other."""
+    """Group relative policy optimisation (Shao et al. 2024): answers to one prompt are compared with each other.
+
+    Loss and scaling of rewards are TRL's defaults: the token-level loss of DAPO (Yu et al. 2025), rewards divided by
+    their deviation within a group. Each answer is learnt from once, by the model that gave it, so nothing is clipped.
+    """
 
     reward: tuple[str, ...] = setting(
         help="What judges answers: exact, format, length, a file of Python, a reward run; NAME:0.5 weighs it."
     )
     group: int = setting(8, help="Answers to each prompt.", minimum=2)
+    batch: int = setting(8, help="Answers in one forward; batch × accumulate is a multiple of --group.", minimum=1)
     kl: float = setting(0.0, help="Weight of the divergence from the model it began as.", minimum=0.0)
+    clip: float = left_out(0.2)  # the ratio is 1 when an answer is learnt from once
+    packing: bool = left_out(False)
+    modules_to_save: tuple[str, ...] = left_out(())  # the model's own modules are the reference's too
+    devices: int = left_out(1)
+    nodes: int = left_out(1)
+    node_rank: int = left_out(0)
+    main_address: str = left_out("")
+    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = left_out("ddp")
 
     def __post_init__(self) -> None:
         self.check_rollouts()
+        if self.devices * self.nodes > 1:  # a launcher's word
+            raise UsageError("grpo trains in one process", hint="start it by itself, without a launcher")
+        answers = self.batch * self.accumulate
+        if answers % self.group:
+            whole = math.lcm(self.group, self.accumulate) // self.accumulate
+            upper = math.ceil(self.batch / whole) * whole
+            fitting = f", or --group {answers}" if answers > 1 else ""
+            raise UsageError(
+                f"--batch {self.batch} x --accumulate {self.accumulate}: {answers} answers a step are no whole groups "
+                f"of --group {self.group}",
+                hint=f"try --batch {upper}{fitting}",
+            )
+
+    @property
+    def prompts_a_step(self) -> int:
+        """How many prompts are answered in one optimizer step."""
+        return self.batch * self.accumulate // self.group
+
+    def steps_an_epoch(self, samples: int) -> int:
+        """A step answers `prompts_a_step` prompts; the last one of an epoch is filled up with its first prompts."""
+        return math.ceil(samples / self.prompts_a_step)
