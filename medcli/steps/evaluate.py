@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
 
 from medcli.core import model_ref
 from medcli.core.dataset_folder import DatasetFolder, open_dataset
@@ -18,7 +17,7 @@ from medcli.core.shelf import Shelf
 from medcli.core.speaker import Sampling, Speaker
 from medcli.exams import generation
 from medcli.exams.generation import Item
-from medcli.steps.results import check_fit, examined, note_part, part_of, results_file, versions, write
+from medcli.steps.results import ExamSettings, check_fit, examined, note_part, part_of, results_file, versions, write
 
 SECTION = "eval"
 METRICS = Shelf("medcli.metrics", "metric")
@@ -26,21 +25,12 @@ PERPLEXITY = "perplexity"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(ExamSettings):
     """What `med eval` can be told."""
 
-    dataset: str = setting(help="A built data set; `med data list` shows what there is.")
-    split: Literal["train", "valid", "test"] | None = setting(
-        None, help="The part of it to take; unless given, test, or valid when test is empty."
-    )
-    limit: int | None = setting(None, help="Take only so many conversations or pairs.", minimum=1)
     max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
     temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)
     top_p: float = setting(1.0, help="Draw from the likeliest tokens that make up this share.", minimum=0)
-    seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
-    system: str | None = setting(None, help="A system message in place of the data set's own.")
-    device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
-    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

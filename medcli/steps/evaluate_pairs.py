@@ -15,11 +15,12 @@ from medcli.core.rewarder import Rewarder
 from medcli.core.score import Score, score_of
 from medcli.exams import pairs
 from medcli.exams.pairs import Judged
-from medcli.steps.evaluate import Settings
-from medcli.steps.results import check_fit, examined, note_part, part_of, results_file, versions, write
+from medcli.steps.results import ExamSettings, check_fit, examined, note_part, part_of, results_file, versions, write
 
-# What is set for answers; whoever judges has no use for it.
-OF_ANSWERS = ("max_tokens", "temperature", "top_p")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ExamSettings):
+    """What the judging of pairs can be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def holds_pairs(dataset: str) -> bool:
 
 
 def prepare(model: str, settings: Settings) -> PairTask:
-    """What `evaluate_pairs` would judge, without loading a model; raises UsageError and DataError."""
+    """What `evaluate` would judge, without loading a model; raises UsageError and DataError."""
     dataset = open_dataset(settings.dataset)
     if dataset.kind != pairs.KIND:
         raise DataError(
@@ -71,7 +72,7 @@ def prepare(model: str, settings: Settings) -> PairTask:
     )  # fmt: skip
 
 
-def evaluate_pairs(
+def evaluate(
     model: str, settings: Settings, report: Report, rewarder: Rewarder | None = None
 ) -> PairEvaluation:  # fmt: skip
     """Let a reward model judge the pairs of a data set; the results file is written last.
@@ -147,11 +148,10 @@ def _by_source(judged: Sequence[Judged], seed: int) -> list[Score]:
 
 def _write(evaluation: PairEvaluation, task: PairTask, settings: Settings, judged: Sequence[Judged]) -> None:
     """Everything needed to check the figures or to make them again."""
-    used = {key: value for key, value in asdict(settings).items() if key not in OF_ANSWERS}
     table = {
         "model": evaluation.model,
         "dataset": examined(task.dataset, task.split) | {"judged": evaluation.pairs},
-        "settings": used,
+        "settings": asdict(settings),
         "versions": versions(),
         "scores": [asdict(score) for score in evaluation.scores],
         "sources": [asdict(score) for score in evaluation.sources],

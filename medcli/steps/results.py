@@ -4,9 +4,10 @@ import json
 import platform
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medcli import __version__
 from medcli.core.atomic import sha256_of, writing
@@ -15,9 +16,24 @@ from medcli.core.errors import DataError
 from medcli.core.model_ref import ModelRef
 from medcli.core.report import Report
 from medcli.core.run_folder import named
-from medcli.core.settings import project_root
+from medcli.core.settings import project_root, setting
 
 _LONGEST_NAME = 120  # file systems end at 255 bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamSettings:
+    """What every evaluation can be told."""
+
+    dataset: str = setting(help="A built data set; `med data list` shows what there is.")
+    split: Literal["train", "valid", "test"] | None = setting(
+        None, help="The part of it to take; unless given, test, or valid when test is empty."
+    )
+    limit: int | None = setting(None, help="Take only so many conversations or pairs.", minimum=1)
+    seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
+    system: str | None = setting(None, help="A system message in place of the data set's own.")
+    device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
+    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 def check_fit(model: str, ref: ModelRef, dataset: DatasetFolder) -> None:
