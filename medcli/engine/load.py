@@ -61,7 +61,7 @@ def load(
 def refuse_reward_model(ref: ModelRef) -> None:
     """Raises ModelError for a reward model where a language model is wanted; one of a hub is seen when it is loaded."""
     if ref.is_reward:
-        raise speaks_not(str(ref.adapters[-1].parent if ref.adapters else ref.base))
+        raise speaks_not(str(ref.adapters[-1] if ref.adapters else ref.base))
 
 
 def load_tokenizer(ref: ModelRef, report: Report, template: str = "", or_else: str = "") -> tuple[Any, ChatTemplate]:
