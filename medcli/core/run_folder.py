@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def reference(self) -> Path:
+        """What the model said of the answers before it learnt, for losses that compare with it."""
+        return self.path / "reference"
+
+    @property
     def exists(self) -> bool:
         return self.settings_file.is_file()
 

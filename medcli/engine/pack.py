@@ -1,6 +1,7 @@
 """From examples to batches: padding-free rows, or padded ones where a model needs them."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -47,6 +48,13 @@ class Examples:
         self.ids = numpy.concatenate(ids) if ids else numpy.zeros(0, numpy.int32)
         self.trained = numpy.concatenate(trained) if trained else numpy.zeros(0, bool)
         self.ends = numpy.array(ends)
+        self._first = 0
+
+    def numbered_from(self, first: int) -> Self:
+        """The same examples with numbers that go on from `first`, so that those of several sets are told apart."""
+        other = copy(self)
+        other._first = first
+        return other
 
     def save(self, folder: Path) -> None:
         """Write the arrays into `folder`."""
@@ -71,7 +79,7 @@ class Examples:
         if not 0 <= index < len(self):
             raise IndexError(index)
         where = slice(self.ends[index], self.ends[index + 1])
-        return Example(ids=self.ids[where], trained=self.trained[where], number=index)
+        return Example(ids=self.ids[where], trained=self.trained[where], number=self._first + index)
 
     @property
     def examples(self) -> "Examples":
