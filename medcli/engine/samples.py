@@ -87,7 +87,8 @@ def prompts(loaded: Loaded, valid: Samples | None) -> list[Prompt]:
 
 def _prompt_of(loaded: Loaded, example: Example) -> Prompt:
     """All before the first answer; a document, which is learnt from its first token on, gives its opening."""
-    asked = int(example.trained.argmax()) or min(_OPENING, len(example.ids))
+    opening = _OPENING if example.trained.any() else len(example.ids)  # of a mere prompt nothing is learnt
+    asked = int(example.trained.argmax()) or min(opening, len(example.ids))
     ids = example.ids[:asked].tolist()
     return Prompt(" ".join(loaded.tokenizer.decode(ids, skip_special_tokens=True).split()), tuple(ids))
 
