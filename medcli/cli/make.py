@@ -63,7 +63,7 @@ def rewrite_command(dataset: Dataset, *, flags: dict[str, Any], plan: Plan = Fal
     )  # fmt: skip
 
 
-@app.command("preference", help="Pairs of a better and a worse answer, ranked by --llm or by the data set's answers.")
+@app.command("preference", help="Pairs of answers, ranked by --llm, by --reward, or by the data set's own.")
 @takes(preference.Settings)
 def preference_command(dataset: Dataset, *, flags: dict[str, Any], plan: Plan = False, json: Json = False) -> None:
     _make(

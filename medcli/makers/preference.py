@@ -1,13 +1,17 @@
 """Several answers to a prompt become a pair, the best against the worst, by whatever ranks them."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from medcli.core.errors import ModelError
 from medcli.core.fingerprint import normal
 from medcli.core.llm_settings import Ask, LlmSettings
 from medcli.core.loose_json import json_in
 from medcli.core.prompts import prompt, written_out
 from medcli.core.record import Message, Preference, Row
+from medcli.core.rewarder import Rewarder
 from medcli.core.settings import setting
 
 
@@ -18,13 +22,14 @@ class Settings(LlmSettings):
     name: str = setting("", help="Name of the data set; the old name with -preference when not given.")
     answers: tuple[str, ...] = setting((), help="Files of answers, with id and answer, or results of med eval.")
     model: str = setting("", help="A run, folder or hub id that gives the answers, instead of files.")
+    reward: str = setting("", help="A reward model's run, folder or hub id that ranks the answers, in place of --llm.")
     samples: int = setting(4, help="Answers that --model draws for each prompt.", minimum=1)
     temperature: float = setting(0.9, help="How varied the answers of --model are.", minimum=0)
     max_tokens: int = setting(256, help="The longest answer of --model, in tokens.", minimum=1)
     margin: float = setting(0.05, help="Least difference of two answers, where 1 is the whole scale.", minimum=0)
     limit: int | None = setting(None, help="Take so many conversations of each split only.", minimum=1)
     seed: int = setting(42, help="Makes the drawing repeatable.", minimum=0)
-    device: str = setting("auto", help="For --model: auto, cpu, cuda or cuda:N.")
+    device: str = setting("auto", help="For --model and --reward: auto, cpu, cuda or cuda:N.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,29 @@ def judge(ask: Ask) -> Rank:
             prompt("judge", dialogue=written_out(c.prompt), reference=c.reference, answer=c.answer) for c in candidates
         ]
         return [_mark(reply.text) for reply in ask(prompts)]
+
+    return rank
+
+
+def by_reward(rewarder: Rewarder, advance: Callable[[int], None]) -> Rank:
+    """Ranks by a reward model. Only the differences of its rewards within a prompt mean something.
+
+    So a worth is the sigmoid of the reward's distance from the middle between its prompt's best and worst. The worths
+    of these two differ by tanh(g / 4) where their rewards are g apart: a margin of 0.05 asks for g = 0.2, by which the
+    model holds one the better with a probability of 55 %. Raises ModelError where a reward is no number.
+    """
+
+    def rank(candidates: Sequence[Candidate]) -> list[float | None]:
+        dialogues = [(*c.prompt, Message(role="assistant", content=c.answer)) for c in candidates]
+        rewards = iter(rewarder.rewards(dialogues, advance))
+        worths: list[float | None] = []
+        for _, group in groupby(candidates, key=lambda candidate: (candidate.prompt, candidate.reference)):
+            own = [next(rewards) for _ in group]
+            if not all(map(math.isfinite, own)):
+                raise ModelError(f"a reward is no number: {own}", hint="the reward model is broken: take another one")
+            middle = (max(own) + min(own)) / 2
+            worths += [0.5 + math.tanh((reward - middle) / 2) / 2 for reward in own]  # the sigmoid, without overflow
+        return worths
 
     return rank
 

@@ -15,7 +15,7 @@ from medcli.core import model_ref
 from medcli.core.atomic import writing
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS, DatasetFolder, open_dataset
-from medcli.core.errors import DataError, UsageError
+from medcli.core.errors import DataError, ModelError, UsageError
 from medcli.core.graph import Entity, dropped_rows, entities
 from medcli.core.graph_index import index_of
 from medcli.core.llm_settings import Ask, LlmSettings
@@ -31,6 +31,7 @@ from medcli.makers import identity, kg, kg_llm, literature, preference, rewrite
 from medcli.makers.preference import Candidate, Prompt
 from medcli.steps.build_data import build
 from medcli.steps.find_data import find
+from medcli.steps.results import speaks
 
 MADE = "made"
 _TOLD_EVERY = 1000  # rows
@@ -107,9 +108,19 @@ def make_rewrite(dataset: str, settings: rewrite.Settings, how: BuildSettings, r
 def make_preference(
     dataset: str, settings: preference.Settings, how: BuildSettings, report: Report
 ) -> DatasetFolder:  # fmt: skip
-    """Pairs of answers to a data set's prompts, ranked by a judge, or by how close they come to its own answers."""
+    """Pairs of answers to a data set's prompts, ranked by a judge, or by how close they come to its own answers.
+
+    The judge is the service of `settings.llm`, or the reward model `settings.reward`.
+    """
     if bool(settings.answers) == bool(settings.model):
         raise UsageError("whose answers?", hint="name files with --answers A,B, or a model with --model RUN")
+    if settings.llm and settings.reward:
+        raise UsageError("two judges: --llm and --reward", hint="leave one of them away")
+    if settings.reward and speaks(model_ref.resolve(settings.reward)):  # told before answers are drawn
+        raise ModelError(
+            f"--reward {settings.reward} is a model that speaks, and judges nothing",
+            hint="train one that does: med train rm --model REF --dataset PAIRS",
+        )
     name = settings.name or f"{open_dataset(dataset).name}-preference"
     asked = [
         Prompt(id=c.id, messages=c.messages[:-1], reference=c.messages[-1].content, answers=(), split=split, line=line)
@@ -121,12 +132,25 @@ def make_preference(
         raise DataError(
             f"no answer belongs to a conversation of '{dataset}'", hint="answers are found by the id of the record"
         )
+    with _ranking(settings, name, report) as rank:
+        rows = list(preference.make(prompts, rank, settings.margin))
+    return _built(rows, name, how, report)
+
+
+@contextmanager
+def _ranking(settings: preference.Settings, name: str, report: Report) -> Iterator[preference.Rank]:
+    """Whatever ranks the answers."""
     if settings.llm:
         with _asking(settings, name, report) as ask:
-            rows = list(preference.make(prompts, preference.judge(ask), settings.margin))
+            yield preference.judge(ask)
+    elif settings.reward:
+        from medcli.engine.reward_model import open_reward_model
+
+        judge = open_reward_model(model_ref.resolve(settings.reward), device=settings.device, report=report)
+        report.stage("judging", None, "answers")
+        yield preference.by_reward(judge, report.advance)
     else:
-        rows = list(preference.make(prompts, closeness, settings.margin))
-    return _built(rows, name, how, report)
+        yield closeness
 
 
 def _read_graph(source: Source, limit: int | None) -> tuple[list[Entity], list[Row]]:

@@ -41,7 +41,7 @@ def check_fit(model: str, ref: ModelRef, dataset: DatasetFolder) -> None:
 
     Of a hub's model that is not here nobody knows yet which it is.
     """
-    name, is_here = dataset.name, bool(ref.adapters) or ref.is_tiny or Path(ref.base).is_dir()
+    name = dataset.name
     if ref.is_reward and dataset.kind != "preference":
         made = f"\nor make pairs of it: med data make preference {name} --model RUN --reward {model}"
         raise DataError(
@@ -49,11 +49,16 @@ def check_fit(model: str, ref: ModelRef, dataset: DatasetFolder) -> None:
             hint=f"med eval {model} --dataset PAIRS    (`med data list` shows which hold preferences)"
             + (made if dataset.kind == "conversation" else ""),
         )
-    if is_here and not ref.is_reward and dataset.kind == "preference":
+    if speaks(ref) and dataset.kind == "preference":
         raise DataError(
             f"'{name}' holds pairs of answers, which a reward model judges, and {model} is a model that speaks",
             hint=f"med train rm --model {model} --dataset {name} --run judge\nthen: med eval judge --dataset {name}",
         )
+
+
+def speaks(ref: ModelRef) -> bool:
+    """Whether the model is here, and no reward model."""
+    return (bool(ref.adapters) or ref.is_tiny or Path(ref.base).is_dir()) and not ref.is_reward
 
 
 def part_of(dataset: DatasetFolder, split: str | None) -> str:
