@@ -37,16 +37,25 @@ def _order(settings: TrainSettings) -> str:
 
 
 def arguments_of(
-    settings: TrainSettings, run: RunFolder, samples: int, with_valid: bool, device: torch.device
+    settings: TrainSettings,
+    run: RunFolder,
+    samples: int,
+    with_valid: bool,
+    device: torch.device,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **own: Any,
 ) -> TrainingArguments:
-    """The arguments of a run on `samples` samples; checkpoints and validations by epoch unless steps are named."""
+    """The arguments of a run on `samples` samples; checkpoints and validations by epoch unless steps are named.
+
+    `kind` is the class of another trainer's arguments, `own` those that only it knows.
+    """
     precision = precision_of(settings, device)
     rhythm: dict[str, Any] = {"save_strategy": "epoch", "eval_strategy": "epoch" if with_valid else "no"}
     if settings.save_every:
         rhythm |= {"save_strategy": "steps", "save_steps": settings.save_every}
     if settings.eval_every and with_valid:
         rhythm |= {"eval_strategy": "steps", "eval_steps": settings.eval_every}
-    arguments = TrainingArguments(
+    arguments = kind(
         output_dir=str(run.checkpoints),
         num_train_epochs=settings.epochs,
         max_steps=settings.max_steps or -1,
@@ -75,6 +84,7 @@ def arguments_of(
         ddp_broadcast_buffers=False,  # they are tables that every process has made alike
         label_names=["labels"],
         **rhythm,
+        **own,
         **sharding.arguments(settings),
     )
     if arguments.n_gpu > 1:

@@ -60,7 +60,7 @@ class Watch(TrainerCallback):
         return control
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
-        if "loss" in logs or "eval_loss" in logs:
+        if "loss" in logs or any(name.startswith("eval_") for name in logs):
             self.take(state.global_step, logs, trained="loss" in logs)
 
     def take(self, step: int, logs: Mapping[str, float], *, trained: bool) -> None:
