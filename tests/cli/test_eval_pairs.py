@@ -1,0 +1,55 @@
+"""`med eval` and `med data make preference` with a reward model that was just trained."""
+
+import json
+
+import pytest
+
+from tests.conftest import RAW
+from tests.evaluation import facts, write_dataset
+
+
+@pytest.fixture
+def judge(med, tiny_folder):
+    """The run "judge", trained for two steps on the pairs "few"; and the conversations "facts"."""
+    built = med("data", "build", RAW / "preference/dpo.jsonl", "--name", "few", "--valid", 0.3, "--test", 0.3)
+    assert built.exit_code == 0, built.stderr
+    words = ("--model", tiny_folder, "--max-length", 128, "--max-steps", 2, "--batch", 2, "--device", "cpu")
+    done = med("train", "rm", "--dataset", "few", "--run", "judge", *words)
+    assert done.exit_code == 0, done.stderr
+    write_dataset("facts", train=facts())
+    return "judge"
+
+
+def test_a_reward_run_judges_pairs_and_ranks_answers(med, project, judge, tiny_folder):
+    shown = med("eval", judge, "--dataset", "few", "--split", "train", "--device", "cpu")
+    assert shown.exit_code == 0, shown.stderr
+    names = [line.split()[0] for line in shown.stdout.splitlines() if line]
+    assert {"accuracy", "margin", "ece", "longer-right"} <= set(names)
+    assert "length is preferred for its own sake" in shown.stderr
+    found = json.loads(med("eval", judge, "--dataset", "few", "--split", "train", "--limit", 2, "--json").stdout)
+    assert found["pairs"] == 2
+    assert (project / "runs/judge/eval/few-train.json").is_file()
+    plan = med("eval", judge, "--dataset", "few", "--plan")
+    assert "would judge" in plan.stdout
+    assert "max_tokens" not in plan.stdout
+
+    answers = [{"id": f"c{n}", "answer": text} for n in range(3) for text in ("多喝水。", "无。", "请到医院检查。")]
+    (project / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
+    ranking = ("data", "make", "preference", "facts", "--answers", "a.jsonl", "--margin", 0)
+    made = med(*ranking, "--reward", judge, "--name", "ranked", "--device", "cpu")
+    assert made.exit_code == 0, made.stderr
+    assert "made 3 preferences" in made.stdout
+
+    for said, words in (
+        ("is a reward model, which judges pairs", ("eval", judge, "--dataset", "facts")),
+        ("med eval judge --dataset PAIRS", ("eval", judge, "--dataset", "facts", "--plan")),
+        ("is a model that speaks", ("eval", tiny_folder, "--dataset", "few")),
+        ("med train rm", ("eval", tiny_folder, "--dataset", "few", "--plan")),
+        ("--temperature is for answers", ("eval", judge, "--dataset", "few", "--temperature", 1)),
+        ("two judges", (*ranking, "--reward", judge, "--llm", "http://localhost:1/v1", "--llm-model", "m")),
+        ("judges nothing", (*ranking, "--reward", tiny_folder)),
+    ):
+        refused = med(*words)
+        assert refused.exit_code in (2, 3, 4), words
+        assert said in refused.stderr.replace("\n", " "), refused.stderr
+        assert refused.stdout == ""
