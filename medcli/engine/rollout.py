@@ -4,10 +4,13 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from medcli.core.batches import batches
@@ -79,10 +82,30 @@ def _speaking(loaded: Loaded, precision: str) -> Iterator[None]:
     dtype = _DTYPES.get(precision)
     model.eval()
     try:
-        with attention.own(loaded.causal_lm), torch.no_grad(), torch.autocast(device.type, dtype, dtype is not None):
+        with (
+            torch.no_grad(),
+            torch.autocast(device.type, dtype, dtype is not None),
+            attention.own(loaded.causal_lm),
+            _head_cast(loaded.causal_lm, dtype),
+        ):
             yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def _head_cast(model: Any, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within the block the head is held in `dtype`; autocast would cast a frozen one anew for every token."""
+    head = model.get_output_embeddings()
+    is_plain = type(head) is nn.Linear and "forward" not in head.__dict__
+    if dtype is None or not is_plain:
+        yield
+        return
+    head.forward = partial(F.linear, weight=head.weight.to(dtype), bias=head.bias)
+    try:
+        yield
+    finally:
+        del head.forward
 
 
 def _answer(

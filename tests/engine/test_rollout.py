@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from medcli.core.errors import ModelError
-from medcli.engine import attention
+from medcli.core.tuner_settings import LoraSettings
+from medcli.engine import attention, lora
 from medcli.engine.rollout import choose, draw
 from tests import families, tiny_model
 
@@ -31,11 +32,10 @@ def prompts(seed=0):
     return [*made, made[1].copy()]
 
 
-def answers(loaded, asked, *, temperature=0.0, max_tokens=24, batch=4, seed=0, advance=lambda done: None):
-    drawn = draw(
-        loaded, asked, max_tokens=max_tokens, temperature=temperature, generator=torch.Generator().manual_seed(seed),
-        batch=batch, precision="fp32", advance=advance,
-    )  # fmt: skip
+def answers(loaded, asked, *, temperature=0.0, max_tokens=24, batch=4, seed=0, **how):
+    generator = torch.Generator().manual_seed(seed)
+    how = {"precision": "fp32", "advance": lambda done: None} | how
+    drawn = draw(loaded, asked, max_tokens=max_tokens, temperature=temperature, generator=generator, batch=batch, **how)
     return [(one.ids, one.ended) for one in drawn]
 
 
@@ -61,6 +61,30 @@ def test_greedy_answers_are_those_of_the_model_alone(loaded):
     expected = [alone(ending, prompt, 24) for prompt in asked]
     assert answers(ending, asked, batch=8) == answers(ending, asked, batch=3) == expected
     assert len({len(ids) for ids, _ in expected}) > 1
+
+
+def test_the_active_adapter_speaks(llama):
+    adapted = lora.prepare(llama, LoraSettings(dataset=("t",), precision="fp32"))
+    for name, weight in adapted.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    asked = prompts()
+    try:
+        spoken = answers(adapted, asked, max_tokens=8)
+        assert spoken == [alone(adapted, prompt, 8) for prompt in asked]
+        with adapted.model.disable_adapter():
+            assert answers(adapted, asked, max_tokens=8) != spoken
+    finally:
+        adapted.model.unload()
+
+
+def test_half_precision_has_a_head_of_its_own_for_the_while(llama):
+    asked = prompts()
+    whole, half = (answers(llama, asked, max_tokens=1, precision=precision) for precision in ("fp32", "bf16"))
+    assert sum(one == other for one, other in zip(whole, half, strict=True)) >= 5
+    head = llama.causal_lm.get_output_embeddings()
+    assert "forward" not in head.__dict__
+    assert head.weight.dtype == torch.float32
 
 
 def test_it_is_in_training_mode_again_and_attends_as_before(llama):
