@@ -19,7 +19,7 @@ from medcli.engine.encode import encode, shorter
 from medcli.engine.load import load, load_tokenizer, opened, stops_of
 from medcli.engine.loaded import Loaded
 from medcli.engine.pack import Example, on_device
-from medcli.engine.score_head import AtEnds, batch_of, classifier_of, made_ready, packs
+from medcli.engine.score_head import AtEnds, batch_of, classifier_of, kind_of, made_ready, packs
 from medcli.engine.weights import base_weights, config_of, is_classifier
 
 TOKENS = 8192  # judged together
@@ -113,7 +113,7 @@ def _whole(ref: ModelRef, tokenizer: Any, template: ChatTemplate, device: torch.
                 f"{ref.base} tells {config.num_labels} classes apart: it is no reward model",
                 hint="a reward model has one label, its reward",
             )
-        kind = AutoModelForSequenceClassification
+        kind = kind_of(type(config)) or AutoModelForSequenceClassification
         model, stored = base_weights(base, device, None, None, trusted=trusted, kind=kind)
     model.generation_config = GenerationConfig.from_model_config(config)  # where the words that end an answer stand
     stops = stops_of(model, tokenizer, template)

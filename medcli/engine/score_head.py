@@ -12,7 +12,12 @@ import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
 
 from medcli.core.errors import ModelError
 from medcli.engine import attention
@@ -39,24 +44,54 @@ def classifier_of(model: Any, pad: int, seed: int) -> Any:
     The head is drawn with a standard deviation of 1 / sqrt(width + 1) (Stiennon et al. 2020), which makes first rewards
     of about one; `pad` is the padding's id, for a model that has none. The language model is used up.
 
-    Raises ModelError when transformers has no such classifier of the architecture.
+    Raises ModelError when the architecture cannot be made one.
     """
     config = model.config
-    kind = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(type(config), None)
+    kind = kind_of(type(config))
     if kind is None:
-        raise _no_classifier(model)
+        raise _no_classifier(type(model).__name__)
     config.num_labels, config.problem_type = 1, "regression"
     with torch.device("meta"):
         classifier = kind._from_config(config)
     body = model.get_submodule(model.base_model_prefix)
     if type(classifier.get_submodule(kind.base_model_prefix)) is not type(body):
-        raise _no_classifier(model)
+        raise _no_classifier(type(model).__name__)
     classifier.set_submodule(kind.base_model_prefix, body)
     for name, value in vars(model).items():  # what loading has noted, such as how the weights are quantised
         vars(classifier).setdefault(name, value)
     made_ready(classifier, pad)
     _draw(classifier, next(body.parameters()).device, seed)
-    return classifier.eval()
+    if not _reads(classifier.eval()):
+        raise _no_classifier(type(model).__name__)
+    return classifier
+
+
+def kind_of(config: type) -> Any:
+    """The sequence classifier of an architecture: transformers' own, or for half of them one put together likewise.
+
+    None when it is no language model that transformers knows.
+    """
+    own = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(config, None)
+    speaking = MODEL_FOR_CAUSAL_LM_MAPPING.get(config, None)
+    if own is not None or speaking is None:
+        return own
+    parent = next(kind for kind in speaking.__mro__[1:] if issubclass(kind, PreTrainedModel))
+    name = f"{speaking.__name__.partition('For')[0]}ForSequenceClassification"
+    # transformers looks in a class's module for what else its architecture can do.
+    parts = {"__module__": parent.__module__, "base_model_prefix": speaking.base_model_prefix}
+    return type(name, (GenericForSequenceClassification, parent), parts)
+
+
+def _reads(classifier: Any) -> bool:
+    """Whether the classifier can be called as those of transformers are; one without weights is believed."""
+    if classifier.device.type == "meta":
+        return True
+    try:
+        with torch.no_grad(), attention.own(classifier):
+            classifier(input_ids=torch.zeros(1, 2, dtype=torch.long, device=classifier.device), use_cache=False)
+    except (TypeError, AttributeError):
+        return False
+    return True
 
 
 def made_ready(classifier: Any, pad: int) -> Any:
@@ -88,9 +123,9 @@ def _draw(classifier: Any, device: torch.device, seed: int) -> None:
     classifier.get_submodule(HEAD).weight = nn.Parameter(drawn.to(device))
 
 
-def _no_classifier(model: Any) -> ModelError:
+def _no_classifier(name: str) -> ModelError:
     return ModelError(
-        f"transformers has no sequence classifier of the architecture of {type(model).__name__}",
+        f"no sequence classifier can be made of the architecture of {name}",
         hint="choose another base, such as Qwen, Llama, GLM, Mistral, Gemma, Phi or BLOOM",
     )
 

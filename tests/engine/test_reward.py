@@ -184,6 +184,14 @@ def test_rewards_are_the_same_packed_padded_and_alone(models, family):
     assert spread > 0.1  # else nothing was compared
 
 
+@pytest.mark.parametrize("tuner", ["lora", "full"])
+def test_a_classifier_that_transformers_lacks_is_put_together(models, tmp_path, tuner):
+    loaded, _ = trained(models("internlm3"), tmp_path, settings(tuner=tuner, max_steps=1))
+    batch = flat([pairs()[index] for index in range(2)])
+    found = opened(tmp_path / ("adapter" if tuner == "lora" else "model"))
+    assert found.scores(batch) == pytest.approx(opened_scores(loaded, batch), abs=1e-6)
+
+
 @pytest.mark.parametrize("family", ["bloom", "stablelm"])
 def test_what_cannot_pack_is_judged_in_padded_rows(models, family, tmp_path):
     with pytest.raises(ModelError, match="rows without padding") as error:
@@ -207,7 +215,7 @@ def test_a_new_head_is_drawn_by_the_seed_in_float32(tiny_folder):
     assert not torch.equal(one, other)
     assert one.dtype == torch.float32
     many = torch.cat([head_of(prepared(tiny_folder, settings(tuner="full", seed=seed))) for seed in range(6)])
-    assert float(many.std()) == pytest.approx(1 / math.sqrt(32 + 1), rel=0.15)
+    assert many.std().item() == pytest.approx(1 / math.sqrt(32 + 1), rel=0.15)
 
 
 @pytest.mark.parametrize("tuner", ["lora", "full"])
