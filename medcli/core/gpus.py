@@ -16,11 +16,15 @@ USABLE = 15 / 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """A card: its memory in GiB, and its dense TFLOPS by precision ("bf16", "fp16", "fp32"); empty when unknown."""
+    """A card: its memory in GiB, and its dense TFLOPS by precision ("bf16", "fp16", "fp32"); empty when unknown.
+
+    `bandwidth` is that of its memory, GB/s; 0 when unknown.
+    """
 
     name: str
     memory: float
     tflops: Mapping[str, float]
+    bandwidth: float = 0.0
     source: str = ""
 
     @property
@@ -40,7 +44,13 @@ def cards() -> dict[str, Card]:
     found = {}
     for name, row in read_toml(templates() / "gpus.toml").items():
         tflops = {precision: float(row[precision]) for precision in ("bf16", "fp16", "fp32") if precision in row}
-        found[name] = Card(name=name, memory=float(row["memory"]), tflops=tflops, source=row["source"])
+        found[name] = Card(
+            name=name,
+            memory=float(row["memory"]),
+            tflops=tflops,
+            bandwidth=float(row["bandwidth"]),
+            source=row["source"],
+        )
     return found
 
 

@@ -131,6 +131,13 @@ def prepare(loaded: Loaded, settings: DpoSettings) -> Loaded:
     return full.prepare(loaded, settings) if settings.tuner == "full" else lora.prepare(loaded, settings)
 
 
+def rehearsed(loaded: Loaded, settings: DpoSettings, data: Pairs) -> Preference:
+    """The objective as a plan rehearses it: with all it reads, of which nothing is known."""
+    return Preference(
+        loaded, settings, None, _mismatched([data], settings.max_length) if settings.loss == "kto" else None
+    )
+
+
 def train(
     prepared: Loaded,
     data: Samples,

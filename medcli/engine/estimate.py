@@ -38,6 +38,9 @@ OF_C_LIBRARY = (0.9, 1.5, 3.5)
 OF_DATA_SHEET = (0.2, 0.35, 0.5)
 # Of the speed of one large matrix product, measured here.
 OF_PRODUCT = (0.25, 0.5, 0.8)
+# Of a memory's bandwidth, what drawing answers token by token is taken to reach. A wide guess: each token's many small
+# kernels are started from Python one by one, which costs small models more than their weights' way to the processor.
+OF_BANDWIDTH = (0.1, 0.25, 0.6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,7 @@ def estimate(
         operations += read_before * an_epoch(data, average, read, target)
     return Estimate(
         parts=parts,
-        total=_total(loaded, weights + optimizer + _beside(loaded, settings, quant), peak, target),
+        total=total_of(loaded, weights + optimizer + beside_bytes(loaded, settings, quant), peak, target),
         operations=operations,
         guessed=is_guess,
     )
@@ -161,7 +164,9 @@ def total_bytes(
     step, _ = step_of(loaded, settings, row, target, objective)
     share = _shared_out(settings)
     weights, optimizer = weight_bytes(loaded, quant) / share.weights, optimizer_bytes(loaded.model) / share.optimizer
-    return _total(loaded, weights + optimizer + _beside(loaded, settings, quant), exactly(step.peak), target).high
+    return total_of(
+        loaded, weights + optimizer + beside_bytes(loaded, settings, quant), exactly(step.peak), target
+    ).high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +185,7 @@ def _shared_out(settings: TrainSettings) -> _Share:
     )
 
 
-def _beside(loaded: Loaded, settings: TrainSettings, quant: str) -> float:
+def beside_bytes(loaded: Loaded, settings: TrainSettings, quant: str) -> float:
     """What is held beside weights, optimizer and a step: a matrix unpacked, and what sharding adds and takes away.
 
     Where weights are shared out, two layers are whole at a time, the one at work and the next. The rehearsed step has
@@ -261,10 +266,27 @@ def measured_speed(device: torch.device, precision: str) -> float:
     return 2 * size**3 / best
 
 
+def measured_bandwidth(device: torch.device) -> float:
+    """Bytes a second that `device` reads from its memory: the best sum of many numbers within 0.3 seconds."""
+    numbers = torch.ones(2**26 if device.type == "cpu" else 2**28, device=device)
+    best, ends = float("inf"), time.monotonic() + 0.3
+    while time.monotonic() < ends or best == float("inf"):
+        started = time.monotonic()
+        float(numbers.sum())
+        best = min(best, time.monotonic() - started)
+    return numbers.nbytes / best
+
+
 def hours(operations: float, speed: float, shares: tuple[float, float, float]) -> Range:
     """Hours of `operations` at a share of `speed` (operations a second)."""
     slow, usual, fast = (operations / (speed * share) / 3600 for share in shares)
     return Range(low=fast, expected=usual, high=slow)
+
+
+def hours_of_reading(streamed: Range, bandwidth: float) -> Range:
+    """Hours in which so many bytes pass from memory to the processor, at a share of `bandwidth` (bytes a second)."""
+    slow, usual, fast = (bandwidth * share * 3600 for share in OF_BANDWIDTH)
+    return Range(low=streamed.low / fast, expected=streamed.expected / usual, high=streamed.high / slow)
 
 
 def step_of(
@@ -299,7 +321,7 @@ def _between(name: str, short: Rehearsal, long: Rehearsal, tokens: tuple[int, in
     return Range(low=low, expected=low + share * (high - low), high=high)
 
 
-def _total(loaded: Loaded, steady: float, peak: Range, target: Target) -> Range:
+def total_of(loaded: Loaded, steady: float, peak: Range, target: Target) -> Range:
     """On a CPU matrices are loaded in float32 and then halved; what that frees lies in pieces too small for a step."""
     low, expected, high = target.slack
     freed = 0 if target.on_gpu else sum(w.nbytes for w in loaded.model.parameters() if w.dtype == torch.bfloat16)

@@ -14,7 +14,7 @@ from medcli.engine.actor import Actor, Answered
 from medcli.engine.pack import Example, Prompts
 from medcli.engine.rollout import draw
 
-_DRAWN = 32  # answers drawn at one time
+DRAWN = 32  # answers drawn at one time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ def gather(
         max_tokens=settings.max_tokens,
         temperature=temperature,
         generator=torch.Generator(actor.device).manual_seed(seed),
-        batch=_DRAWN,
+        batch=DRAWN,
         precision=actor.precision,
         advance=_unheard,
     )

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -32,6 +32,7 @@ from medcli.engine.objective import Objective
 from medcli.engine.pack import Batch, Example, padded, side_by_side
 
 ONE_ROW = "one_row"  # attention that keeps what the GPU's kernel for rows of documents keeps
+_READ = 16  # tokens that are read to see what they leave in a cache
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _aten = torch.ops.aten
 logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # what it cannot do is raised as well
@@ -84,7 +85,7 @@ def rehearse(
         if settings.accumulate > 1 and learns:
             for fake in fakes.values():
                 fake.grad = torch.empty_like(fake) if fake.requires_grad else None
-        given = {name: mode.from_tensor(part) if isinstance(part, Tensor) else part for name, part in batch.items()}
+        given = tree_map_only(Tensor, mode.from_tensor, batch)
         beside = [fake.grad for fake in fakes.values() if fake.grad is not None]
         ledger = stack.enter_context(_Ledger(fakes.values(), beside))
         torch.func.functional_call(step, fakes, (given, ledger))
@@ -100,6 +101,19 @@ def rehearse(
     )
 
 
+def cache_bytes(loaded: Loaded, *, precision: str) -> float:
+    """What a token of text leaves in the cache of keys and values of `loaded`, of which only shapes are used."""
+    reader, half = _Reader(loaded), HALVES.get(precision)
+    with ExitStack() as stack:
+        stack.enter_context(attention.own(loaded.causal_lm))
+        stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast("cpu", dtype=half or torch.bfloat16, enabled=half is not None))
+        fakes = {name: _fake(weight) for name, weight in [*reader.named_parameters(), *reader.named_buffers()]}
+        cache = torch.func.functional_call(reader, fakes, (torch.zeros(1, _READ, dtype=torch.long),))
+        return sum(float(part.nbytes) for layer in cache.layers for part in (layer.keys, layer.values)) / _READ
+
+
 def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example], *, learns: bool = True) -> Rehearsal:
     """The step of a model that cannot be rehearsed, or a forward alone where nothing learns, by rule of thumb.
 
@@ -110,7 +124,7 @@ def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]
     text = model.config.get_text_config()
     tokens = sum(len(example.ids) for example in examples)
     weights = sum(weight.numel() for weight in model.parameters())
-    learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    learning = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     a_layer = 34 * tokens * text.hidden_size
     if not learns:
         return Rehearsal(
@@ -125,8 +139,8 @@ def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]
         copies=0,
         activations=activations,
         logits=logits,
-        peak=activations + logits + 4 * learns,
-        products=tokens * (4 * weights + 2 * learns),
+        peak=activations + logits + 4 * learning,
+        products=tokens * (4 * weights + 2 * learning),
         attention=0,
     )
 
@@ -134,6 +148,12 @@ def guessed(loaded: Loaded, settings: TrainSettings, examples: Sequence[Example]
 def _batch(examples: Sequence[Example], settings: TrainSettings, objective: Objective | None) -> Batch:
     plain = side_by_side if settings.packing else _padded
     batch = objective.collate(examples) if objective else plain(examples)
+    return _with_ends(batch)
+
+
+def _with_ends(batch: Batch) -> Batch:
+    """The batch, and those within it, with the ends of documents as numbers that fake tensors leave alone."""
+    batch = {name: _with_ends(part) if isinstance(part, dict) else part for name, part in batch.items()}
     if "cu_seq_lens_q" not in batch:
         return batch
     ends = _Ends(batch["cu_seq_lens_q"].diff().tolist())
@@ -171,6 +191,17 @@ class _Step(nn.Module):
         if self._learns:
             loss.backward()
         ledger.peak = max(ledger.peak, self.peak_before)
+
+
+class _Reader(nn.Module):
+    """A forward that keeps what it has read."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        super().__init__()
+        self.model = loaded.model
+
+    def forward(self, ids: Tensor) -> Any:
+        return self.model(input_ids=ids, use_cache=True).past_key_values
 
 
 class _Ends:

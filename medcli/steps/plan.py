@@ -6,11 +6,13 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from medcli.core import gpus, model_ref
-from medcli.core.report import Report
+from medcli.core.alignment_settings import PpoSettings, RolloutSettings
+from medcli.core.reading import Reading
+from medcli.core.report import Report, Silent
 from medcli.core.settings import Resolved
 from medcli.core.train_settings import TrainSettings
 from medcli.core.tuner_settings import LoraSettings
-from medcli.steps import train_samples, train_warnings
+from medcli.steps import plan_estimate, train_samples, train_warnings
 from medcli.steps.train import METHODS, Prepared, check_stages, sample_of
 from medcli.steps.train_data import sources_of, training_records, validation_records
 
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     import torch
 
     from medcli.engine.estimate import Estimate, Range, Target
+    from medcli.engine.outline import Outline
     from medcli.engine.pack import Example
 
 FITS, MAY_FIT, TOO_BIG = "fits", "may not fit", "does not fit"
-_SHORT = 256  # tokens; samples are not advised to be cut below
+_SHORT, _SHORT_ANSWER = 256, 64  # tokens; samples and answers are not advised to be cut below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +40,8 @@ class Planned:
     """A run as it would be prepared (its model has no weights), and what it takes.
 
     `available` are bytes on the device called `where`. `hours` is None, and `speed` says why, when nothing is known of
-    the device but its memory. `changes` are what helps when it does not surely fit, most first.
+    the device but its memory. `changes` are what helps when it does not surely fit, most first. `of_lora` is the memory
+    of a policy as a multiple of what LoRA takes to learn the same rows by imitation; 0 where nothing is compared.
     """
 
     prepared: Prepared
@@ -47,11 +51,14 @@ class Planned:
     hours: "Range | None"
     speed: str
     changes: Sequence[Change]
+    of_lora: float = 0.0
 
     @property
     def facts(self) -> list[tuple[str, Any]]:
         """The plan in figures."""
-        return [*self.prepared.facts[:-1], ("device, precision", f"{self.where}, {self.prepared.precision}")]
+        compared = [("memory, of LoRA's", f"{self.of_lora:.2f} × on the same rows")] if self.of_lora else []
+        where = ("device, precision", f"{self.where}, {self.prepared.precision}")
+        return [*self.prepared.facts[:-1], *compared, where]
 
     @property
     def verdict(self) -> str:
@@ -103,12 +110,9 @@ def plan(name: str, resolved: Resolved[TrainSettings], report: Report, *, gpu: s
     place = _Place(device=torch.device("cuda") if card else device.pick(resolved.values.device), card=card)
     target = estimate.target_of(None if card else place.device, place.precision(resolved.values))
     prepared = _prepare(name, resolved, place, report)
-    settings, loaded, data = resolved.values, prepared.loaded, prepared.data
-    quant = prepared.method.loading(settings).quant
-
     report.stage("rehearsing a step without weights")
-    found = estimate.estimate(loaded, settings, data, quant=quant, target=target, steps=prepared.steps)
-    hours, speed = _hours(found.operations, place, target)
+    found = plan_estimate.estimated(prepared, target)
+    hours, speed = _hours(found, place, target)
     planned = Planned(
         prepared=prepared,
         where=place.name,
@@ -117,14 +121,14 @@ def plan(name: str, resolved: Resolved[TrainSettings], report: Report, *, gpu: s
         hours=hours,
         speed=speed,
         changes=(),
+        of_lora=_of_lora(prepared, found, place, target),
     )
     return planned if planned.verdict == FITS else replace(planned, changes=_changes(planned, target))
 
 
 def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report: Report) -> Prepared:
     """As `train.prepare`, but for the weights and what is checked with them."""
-    from medcli.engine import attention, remote_code
-    from medcli.engine.outline import outline
+    from medcli.engine import remote_code
     from medcli.engine.train_arguments import steps_of
 
     method, settings = METHODS.get(name), resolved.values
@@ -135,12 +139,9 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     ref = remote_code.consent(ref) if settings.trust_remote_code else ref
     how = method.loading(settings)
     check_stages(ref, settings, how)
-    outlined = outline(
-        ref, device=place.device, report=report, template=settings.template,
-        or_else=train_samples.template_for(method.READS), trainable=how.trainable,
-        attention=attention.NAME if settings.packing else None,
-    )  # fmt: skip
-    outlined = replace(outlined, prefix=how.prefix)
+    outlined = replace(
+        _outlined(ref, method.READS, settings, place, report, trainable=how.trainable), prefix=how.prefix
+    )
     records = training_records(sources, settings)
     total = sum(source.count for source in sources)
     data, losses = train_samples.encoded(outlined, method.READS, records, "train", total, settings, report)
@@ -166,6 +167,41 @@ def _prepare(name: str, resolved: Resolved[TrainSettings], place: _Place, report
     )
 
 
+def _outlined(
+    ref: model_ref.ModelRef,
+    reading: Reading,
+    settings: TrainSettings,
+    place: _Place,
+    report: Report,
+    *,
+    trainable: bool = False,
+) -> "Outline":
+    from medcli.engine import attention
+    from medcli.engine.outline import outline
+
+    return outline(
+        ref, device=place.device, report=report, template=settings.template,
+        or_else=train_samples.template_for(reading), trainable=trainable,
+        attention=attention.NAME if settings.packing else None,
+    )  # fmt: skip
+
+
+def _of_lora(prepared: Prepared, found: "Estimate", place: _Place, target: "Target") -> float:
+    """A policy's memory over LoRA's, whose model has one adapter and nothing else; 0 for methods that draw nothing."""
+    from medcli.engine import lora, rollout_estimate
+    from medcli.engine.pack import Prompts
+
+    settings, data = prepared.resolved.values, prepared.data
+    if not isinstance(settings, RolloutSettings) or not isinstance(data, Prompts):
+        return 0.0
+    outlined = _outlined(prepared.ref, prepared.method.READS, settings, place, Silent())
+    same_precision: dict[str, Any] = {"precision": prepared.precision}
+    plain = lora.prepare(outlined, replace(settings, **same_precision))
+    quant = prepared.method.loading(settings).quant
+    other = rollout_estimate.imitating(plain, settings, data, quant=quant, target=target)
+    return found.total.expected / other.expected
+
+
 def _first(sample: "Example | list[Example]") -> "Example":
     return sample[0] if isinstance(sample, list) else sample
 
@@ -178,35 +214,33 @@ def _shapes_only(settings: TrainSettings, precision: str) -> TrainSettings:
     return replace(settings, **changed)
 
 
-def _hours(operations: float, place: _Place, target: "Target") -> tuple["Range | None", str]:
-    """The hours of so many operations, and by what speed."""
+def _hours(found: "Estimate", place: _Place, target: "Target") -> tuple["Range | None", str]:
+    """The hours of a run, and by what speed: of its operations, and of what answers that are drawn make pass by."""
     from medcli.engine import estimate
 
-    if place.card is None:
-        speed = estimate.measured_speed(place.device, target.precision)
-        low, _, high = estimate.OF_PRODUCT
-        said = f"{low:.0%} to {high:.0%} of {speed / 1e12:.3g} TFLOPS, measured on {place.device}"
-        return estimate.hours(operations, speed, estimate.OF_PRODUCT), said
-    if target.precision not in place.card.tflops:
+    if place.card is not None and target.precision not in place.card.tflops:
         return None, "of this GPU only the memory is known; name it, as in --gpu 'RTX 4090', for hours"
-    speed = place.card.tflops[target.precision] * 1e12
-    low, _, high = estimate.OF_DATA_SHEET
-    return estimate.hours(operations, speed, estimate.OF_DATA_SHEET), (
-        f"{low:.0%} to {high:.0%} of {speed / 1e12:g} TFLOPS ({target.precision}, {place.card.source})"
-    )
+    if place.card is None:
+        speed, shares = estimate.measured_speed(place.device, target.precision), estimate.OF_PRODUCT
+        said = f"{speed / 1e12:.3g} TFLOPS, measured on {place.device}"
+    else:
+        speed, shares = place.card.tflops[target.precision] * 1e12, estimate.OF_DATA_SHEET
+        said = f"{speed / 1e12:g} TFLOPS ({target.precision}, {place.card.source})"
+    hours, said = estimate.hours(found.operations, speed, shares), f"{shares[0]:.0%} to {shares[-1]:.0%} of {said}"
+    if not found.streamed.high:
+        return hours, said
+    bandwidth = place.card.bandwidth * 1e9 if place.card else estimate.measured_bandwidth(place.device)
+    low, _, high = estimate.OF_BANDWIDTH
+    drawing = estimate.hours_of_reading(found.streamed, bandwidth)
+    return hours + drawing, f"{said}, and answers drawn at {low:.0%} to {high:.0%} of {bandwidth / 1e9:,.0f} GB/s"
 
 
 def _changes(planned: Planned, target: "Target") -> list[Change]:
     """What would help, the most effective first; all of it together when nothing does by itself."""
-    from medcli.engine import estimate
-
     prepared, settings = planned.prepared, planned.prepared.resolved.values
 
     def needed(fields: dict[str, Any]) -> float:
-        changed = replace(settings, **fields)
-        row = estimate.longest_row(prepared.data, changed)
-        quant = prepared.method.loading(changed).quant
-        return estimate.total_bytes(prepared.loaded, changed, row, quant=quant, target=target)
+        return plan_estimate.most(prepared, replace(settings, **fields), target)
 
     tried = [(Change(flags=flags, bytes=needed(fields)), fields) for flags, fields in _ways(settings, prepared)]
     helps = [(change, fields) for change, fields in tried if change.bytes < planned.estimate.total.high]
@@ -223,13 +257,25 @@ def _ways(settings: TrainSettings, prepared: Prepared) -> Iterator[tuple[str, di
     from medcli.engine import estimate
 
     named = {flag: value for flag, value, _ in prepared.resolved.rows()}
-    longest = max(len(example.ids) for example in estimate.longest_row(prepared.data, settings))
     if not settings.checkpointing and prepared.loaded.causal_lm.supports_gradient_checkpointing:
         yield "--checkpointing", {"checkpointing": True}
     if settings.batch > 1:
         accumulate = settings.batch * settings.accumulate
         yield f"--batch 1 --accumulate {accumulate}", {"batch": 1, "accumulate": accumulate}
-    if named.get("tuner", prepared.name) == "lora" and (named["quant"], named["init"]) == ("none", "default"):
+    with_adapters = isinstance(settings, LoraSettings) and named.get("tuner", "lora") == "lora"
+    if with_adapters and (named["quant"], named.get("init", "default")) == ("none", "default"):
         yield "--quant 4bit", {"quant": "4bit"}
+    if isinstance(settings, RolloutSettings):
+        yield from _ways_of_drawing(settings)
+        return
+    longest = max(len(example.ids) for example in estimate.longest_row(prepared.data, settings))
     if longest > _SHORT:
         yield f"--max-length {longest // 2}", {"max_length": longest // 2}
+
+
+def _ways_of_drawing(settings: RolloutSettings) -> Iterator[tuple[str, dict[str, Any]]]:
+    if settings.max_tokens >= 2 * _SHORT_ANSWER:
+        yield f"--max-tokens {settings.max_tokens // 2}", {"max_tokens": settings.max_tokens // 2}
+    if isinstance(settings, PpoSettings) and settings.rollouts > settings.batch * settings.accumulate:
+        least = settings.batch * settings.accumulate
+        yield f"--rollouts {least}", {"rollouts": least}

@@ -34,3 +34,4 @@ def test_every_card_says_where_its_figures_come_from():
     for card in gpus.cards().values():
         assert card.source
         assert card.tflops["fp16"] > card.tflops["fp32"] > 0
+        assert 300 <= card.bandwidth <= 10_000
