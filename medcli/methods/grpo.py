@@ -94,7 +94,7 @@ def _model(term: Term, loaded: "Loaded") -> Judge:
     if term.is_address:
         from medcli.engine.reward_service import open_reward_service
 
-        return _judging(open_reward_service(term.name, "", Silent()))
+        return _judging(open_reward_service(term.name, Silent()))
     from medcli.engine.reward_model import open_reward_model
 
     ref = model_ref.resolve(term.name)
