@@ -10,7 +10,7 @@ from threading import Thread
 
 @dataclass
 class Service:
-    """Where it listens, what it was asked, and what it says next in place of rewards: (status, body), or None to cut."""
+    """Where it listens, what it was asked, and what it does next in place of rewards: (status, body), None to cut."""
 
     address: str = ""
     asked: list[dict] = field(default_factory=list)
