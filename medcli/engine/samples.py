@@ -19,7 +19,7 @@ from medcli.core.train_settings import TrainSettings
 from medcli.engine import attention
 from medcli.engine.loaded import Loaded
 from medcli.engine.loss import head_itself
-from medcli.engine.pack import Example, Samples, flat
+from medcli.engine.pack import Example, Pairs, Samples, flat
 from medcli.engine.train_arguments import precision_of
 
 _ASKED = 3  # questions
@@ -78,7 +78,8 @@ class Answers(TrainerCallback):
 def prompts(loaded: Loaded, valid: Samples | None) -> list[Prompt]:
     """What the first validation samples ask, or how they begin when they are documents; else fixed questions."""
     if valid is not None:
-        first = flat([valid[index] for index in range(min(_ASKED, len(valid)))])[:_ASKED]
+        first = flat([valid[index] for index in range(min(_ASKED, len(valid)))])
+        first = (first[::2] if isinstance(valid, Pairs) else first)[:_ASKED]  # a pair asks the same twice
         return [_prompt_of(loaded, example) for example in first]
     asked = [loaded.template.render([Message(role="user", content=text)], ask=True) for text in QUESTIONS[:_ASKED]]
     ids = loaded.tokenizer([plain(segments) for segments in asked], add_special_tokens=False)["input_ids"]
