@@ -11,6 +11,7 @@ from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
 from medcli.core.settings import read_toml
 from medcli.core.train_settings import TrainSettings
+from medcli.steps.alignment_facts import in_policy
 
 if TYPE_CHECKING:
     from medcli.engine.loaded import Loaded
@@ -169,4 +170,6 @@ def _other_template(settings: PpoSettings, loaded: "Loaded") -> bool:
         judge = model_ref.resolve(settings.reward)
     except ModelError:  # a service's address; a name that is wrong has been refused before
         return False
+    if not in_policy(settings, settings.reward):
+        return False  # it renders dialogues by its own template
     return judge.template is not None and judge.template.read_text("utf-8") != loaded.template.text

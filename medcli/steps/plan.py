@@ -187,7 +187,10 @@ def _outlined(
 
 
 def _of_lora(prepared: Prepared, found: "Estimate", place: _Place, target: "Target") -> float:
-    """A policy's memory over LoRA's, whose model has one adapter and nothing else; 0 for methods that draw nothing."""
+    """A policy's memory over LoRA's, whose model has one adapter and nothing else; 0 for methods that draw nothing.
+
+    What libraries and the device's context take is in neither.
+    """
     from medcli.engine import lora, rollout_estimate
     from medcli.engine.pack import Prompts
 
@@ -199,7 +202,7 @@ def _of_lora(prepared: Prepared, found: "Estimate", place: _Place, target: "Targ
     plain = lora.prepare(outlined, replace(settings, **same_precision))
     quant = prepared.method.loading(settings).quant
     other = rollout_estimate.imitating(plain, settings, data, quant=quant, target=target)
-    return found.total.expected / other.expected
+    return (found.total.expected - target.overhead.expected) / (other.expected - target.overhead.expected)
 
 
 def _first(sample: "Example | list[Example]") -> "Example":

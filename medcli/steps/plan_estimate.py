@@ -1,14 +1,13 @@
 """What each kind of method takes: its own step rehearsed, and all that it does beside its steps."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcli.core import model_ref
 from medcli.core.alignment_settings import DpoSettings, GrpoSettings, PpoSettings, RewardSettings, RolloutSettings
 from medcli.core.report import Silent
-from medcli.core.reward_terms import terms_of
 from medcli.core.train_settings import TrainSettings
+from medcli.steps.alignment_facts import in_policy, is_model, rewards_of
 from medcli.steps.train import Prepared
 
 if TYPE_CHECKING:
@@ -82,7 +81,8 @@ def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
     from medcli.engine.experience import DRAWN
     from medcli.engine.rollout_estimate import Drawing
 
-    device = prepared.loaded.device
+    models = [term.name for term in rewards_of(settings) if is_model(term)]
+    judges = sum(judge_bytes(name, settings, prepared.loaded.device) for name in models)
     if isinstance(settings, PpoSettings):
         value_head = prepared.loaded.head.in_features + 1
         return Drawing(
@@ -90,44 +90,29 @@ def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
             together=min(settings.rollouts, DRAWN),
             reads=3,  # by the policy, the reference and the judge
             passes=settings.ppo_epochs,
-            beside=4 * value_head + judge_bytes(settings.model, settings.reward, device),
+            beside=4 * value_head + judges,
             learning=value_head,
         )
     assert isinstance(settings, GrpoSettings)  # no other method draws answers
-    judges = [term.name for term in terms_of(settings.reward) if is_model(term.name)]
     answers = settings.batch * settings.accumulate
     return Drawing(
         answers=answers,
         together=min(answers, max(settings.batch, DRAWN)),
-        reads=(settings.kl > 0) + len(judges),
+        reads=(settings.kl > 0) + len(models),
         passes=1,
-        beside=sum(judge_bytes("", judge, device) for judge in judges),
+        beside=judges,
     )
 
 
-def is_model(reward: str) -> bool:
-    """Whether a reward is a model that is held here, no service, rule or file."""
-    from medcli.core import run_folder
-
-    return (
-        not reward.startswith(("http://", "https://"))
-        and not reward.endswith(".py")
-        and (run_folder.named(reward).exists or Path(reward).is_dir() or "/" in reward)
-    )
-
-
-def judge_bytes(policy: str, reward: str, device: "torch.device") -> float:
+def judge_bytes(reward: str, settings: RolloutSettings, device: "torch.device") -> float:
     """What a reward model takes: its adapter where it is one over the policy's own weights, else all of it."""
     from medcli.engine import estimate
-    from medcli.engine.actor import shares
     from medcli.engine.outline import outline
 
-    if not is_model(reward):
-        return 0.0
     ref = model_ref.resolve(reward)
     last = ref.adapters[-1:]  # those before it are merged into the weights
     adapters = sum(file.stat().st_size for folder in last for file in folder.glob("*.safetensors"))
-    if policy and shares(model_ref.resolve(policy), ref):
+    if in_policy(settings, reward):
         return float(adapters)
     outlined = outline(ref, device=device, report=Silent())
     head = outlined.causal_lm.get_output_embeddings().weight

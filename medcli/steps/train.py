@@ -21,7 +21,15 @@ from medcli.core.run_folder import RunFolder
 from medcli.core.settings import Resolved, read_toml
 from medcli.core.shelf import Shelf
 from medcli.core.train_settings import Loading, TrainSettings
-from medcli.steps import alignment_warnings, encoded_cache, launch, run_card, train_samples, train_warnings
+from medcli.steps import (
+    alignment_facts,
+    alignment_warnings,
+    encoded_cache,
+    launch,
+    run_card,
+    train_samples,
+    train_warnings,
+)
 from medcli.steps.train_data import Source, sources_of, training_records, validation_records
 
 if TYPE_CHECKING:
@@ -71,7 +79,7 @@ class Prepared:
     @property
     def facts(self) -> list[tuple[str, Any]]:
         """The plan in figures."""
-        model = self.loaded.model
+        model, verb = self.loaded.model, "answer" if self.method.READS == PROMPTS else "learn"
         learns = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
         return [
             ("base model", self.ref.base),
@@ -79,8 +87,12 @@ class Prepared:
             ("chat template", self.loaded.template.name),
             ("records taken", ", ".join(f"{source.dataset.name} {source.count:,}" for source in self.sources)),
             *train_samples.sizes_of(self.data, self.method.READS, self.resolved.values),
+            *alignment_facts.facts_of(self.resolved.values),
             ("oldest turns dropped", f"{self.losses.turns_dropped:,} in {self.losses.shortened:,} samples"),
-            ("samples left out", f"{self.losses.too_long:,} too long, {self.losses.untrained:,} with nothing to learn"),
+            (
+                "samples left out",
+                f"{self.losses.too_long:,} too long, {self.losses.untrained:,} with nothing to {verb}",
+            ),
             ("optimizer steps", self.steps),
             ("device, precision", f"{self.loaded.device}, {self.precision}"),
         ]

@@ -105,7 +105,7 @@ def sizes_of(data: "Samples", reading: Reading, settings: TrainSettings) -> list
         ("pairs" if reading == PAIRS else "samples", len(data)),
         ("tokens an epoch", data.tokens),
         *padding_of(data, settings),
-        ("learnt tokens", f"{data.trained_tokens:,} ({share:.0%})"),
+        ("tokens of answers" if reading == PAIRS else "learnt tokens", f"{data.trained_tokens:,} ({share:.0%})"),
     ]
 
 

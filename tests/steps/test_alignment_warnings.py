@@ -132,7 +132,9 @@ def test_a_reward_model_of_another_template_is_noticed(tiny_folder, project):
 
     def found(text):
         (judge / "chat_template.jinja").write_text(text, "utf-8")
-        return seen(settings_of("ppo"), ModelRef(base=str(tiny_folder)), loaded, data).other_template
+        return seen(
+            settings_of("ppo", model=str(tiny_folder)), ModelRef(base=str(tiny_folder)), loaded, data
+        ).other_template
 
     assert found("{{ messages }}")
     assert not found(loaded.template.text)
