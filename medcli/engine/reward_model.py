@@ -56,23 +56,35 @@ class RewardModel:
         """
         return self.scores([self._encoded(dialogue) for dialogue in dialogues], advance)
 
+    def fits(self, dialogue: Sequence[Message]) -> bool:
+        """Whether the dialogue's last exchange, at least, is short enough to be read."""
+        return self._read(dialogue)[1]
+
     @property
     def _pad(self) -> int:
         pad = self.loaded.tokenizer.pad_token_id
         return self.loaded.stops[0] if pad is None else int(pad)
 
     def _encoded(self, dialogue: Sequence[Message]) -> Example:
+        example, fits = self._read(dialogue)
+        if not fits:
+            raise DataError(
+                f"an answer of {len(example.ids)} tokens with its question: "
+                f"the reward model reads at most {self.loaded.context}",
+                hint="have shorter answers drawn, or take a reward model with a longer context",
+            )
+        return example
+
+    def _read(self, dialogue: Sequence[Message]) -> tuple[Example, bool]:
+        """The dialogue with as few of its oldest exchanges dropped as need be, and whether what is left fits."""
         if not dialogue or dialogue[-1].role != "assistant":
             raise DataError("a reward is asked for what is no answer", hint="end each dialogue with the assistant")
         limit, prompt, answer = self.loaded.context, dialogue[:-1], dialogue[-1].content
         for kept in (prompt, *(kept for _, kept in shorter(prompt))):
             example = encode([last_answer(self.loaded.template, kept, answer)], self.loaded.tokenizer)[0]
             if limit is None or len(example.ids) <= limit:
-                return example
-        raise DataError(
-            f"an answer of {len(example.ids)} tokens with its question: the reward model reads at most {limit}",
-            hint="have shorter answers drawn, or take a reward model with a longer context",
-        )
+                return example, True
+        return example, False
 
 
 def open_reward_model(ref: ModelRef, *, device: str, report: Report, template: str = "") -> RewardModel:

@@ -1,7 +1,8 @@
 """cMedQA's candidates as preferences: a right answer against a wrong one, for reward models and DPO."""
 
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medcli.core.encoding import encoding_of
 from medcli.core.errors import DataError
@@ -24,6 +25,7 @@ from medcli.core.raw_table import table_rows
 from medcli.core.record import Message, Preference, Row
 
 HELP = "cMedQA's candidates as preferences, a right answer against a wrong one; taken only when named"
+SEED = 42
 _NO_WRONG = "no wrong answer among the candidates"
 
 
@@ -34,7 +36,11 @@ def fits(peek: Peek) -> int:
 
 
 def read(source: Source, options: ReadOptions) -> Iterator[Row]:
-    """One preference for each right answer of a question; ids that lead nowhere are refused."""
+    """One preference for each right answer of a question; ids that lead nowhere are refused.
+
+    Without a train_candidates file the questions that no other one names are for training, each right answer against
+    one drawn from those to the other training questions: so are cMedQA's own candidates drawn.
+    """
     files = files_of(source)
     if not files.keys() & CANDIDATES.keys():
         raise DataError(
@@ -48,15 +54,22 @@ def read(source: Source, options: ReadOptions) -> Iterator[Row]:
         if part in files:
             pairs = _of_triples if split == "train" else _of_labels
             yield from pairs(files[part], split, texts)
+        elif split == "train":
+            yield from _of_draws(files["answer"], texts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Texts:
-    """Questions by id; answers by id, each with the id of the question it answers."""
+    """Questions by id; answers by id, each with the id of the question it answers, and the line of each.
+
+    `held_out` are the questions that a candidates file names.
+    """
 
     source: str
     asked: dict[str, Asked]
     answers: dict[str, tuple[str, str]]
+    lines: dict[str, int] = field(default_factory=dict)
+    held_out: set[str] = field(default_factory=set)
 
     def missing(self, question: str, *answers: str) -> str:
         """Why the ids cannot be used; "" when they can."""
@@ -87,6 +100,7 @@ def _read_answers(raw: RawFile, texts: _Texts) -> Iterator[Row]:
             yield refused(raw, item, "answer id used twice")
         else:
             texts.answers[id] = (item.value[key].strip(), item.value[text])
+            texts.lines[id] = item.line
 
 
 def _of_triples(raw: RawFile, split: str, texts: _Texts) -> Iterator[Row]:
@@ -122,6 +136,7 @@ def _of_labels(raw: RawFile, split: str, texts: _Texts) -> Iterator[Row]:
             yield refused_candidate(raw, candidate, reason)
             continue
         question, answer, label = candidate.ids
+        texts.held_out.add(question)
         if label == "1":
             right.setdefault(question, {}).setdefault(answer, candidate)
         elif texts.is_wrong(question, answer):
@@ -133,3 +148,17 @@ def _of_labels(raw: RawFile, split: str, texts: _Texts) -> Iterator[Row]:
                 yield texts.pair(raw, candidate.line, split, (question, answer, others[place]))
             else:
                 yield refused_candidate(raw, candidate, _NO_WRONG)
+
+
+def _of_draws(raw: RawFile, texts: _Texts) -> Iterator[Row]:
+    """Each answer to a question that is not held out, against one to another such question."""
+    free = texts.asked.keys() - texts.held_out
+    own = [id for id, (question, _) in texts.answers.items() if question in free]
+    chance = random.Random(SEED)
+    if len({texts.answers[id][0] for id in own}) < 2:
+        return
+    for right in own:
+        question, wrong = texts.answers[right][0], right
+        while not texts.is_wrong(question, wrong):
+            wrong = chance.choice(own)
+        yield texts.pair(raw, texts.lines[right], "train", (question, right, wrong))

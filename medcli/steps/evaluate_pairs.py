@@ -81,7 +81,8 @@ def evaluate(
     """
     task = prepare(model, settings)
     note_part(task.dataset, task.split, settings.split, report)
-    rewarder = rewarder or _load(model, task.dataset, settings, report)
+    if rewarder is None:
+        rewarder, task = _loaded(model, task, settings, report)
     dialogues = [dialogue for record in task.records for dialogue in pairs.dialogues_of(record)]
     report.stage("judging", total=len(dialogues), unit="answers")
     judged = _judged(task.records, rewarder.rewards(dialogues, report.advance))
@@ -113,15 +114,24 @@ def _with_system(record: Preference, system: str) -> Preference:
     return replace(record, prompt=(Message(role="system", content=system), *rest))
 
 
-def _load(model: str, dataset: DatasetFolder, settings: Settings, report: Report) -> Rewarder:
+def _loaded(model: str, task: PairTask, settings: Settings, report: Report) -> tuple[Rewarder, PairTask]:
+    """The reward model, and what it can read of the task; raises DataError when that is nothing."""
     reference = model_ref.resolve(model)
-    check_fit(model, reference, dataset)
+    check_fit(model, reference, task.dataset)
 
     from medcli.engine import remote_code
     from medcli.engine.reward_model import open_reward_model
 
     reference = remote_code.consent(reference) if settings.trust_remote_code else reference
-    return open_reward_model(reference, device=settings.device, report=report)
+    judge = open_reward_model(reference, device=settings.device, report=report)
+    records = tuple(record for record in task.records if all(map(judge.fits, pairs.dialogues_of(record))))
+    long = len(task.records) - len(records)
+    said = f"{long} of {len(task.records)} pairs are longer than the model reads"
+    if not records:
+        raise DataError(said, hint="take a reward model with a longer context")
+    if long:
+        report.note(f"{said}, and are left out")
+    return judge, replace(task, records=records)
 
 
 def _judged(records: Sequence[Preference], rewards: Sequence[float]) -> list[Judged]:

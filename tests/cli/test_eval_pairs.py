@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import RAW
+from tests.conftest import RAW, shared
 from tests.evaluation import facts, write_dataset
 
 
@@ -53,3 +53,18 @@ def test_a_reward_run_judges_pairs_and_ranks_answers(med, project, judge, tiny_f
         assert refused.exit_code in (2, 3, 4), words
         assert said in refused.stderr.replace("\n", " "), refused.stderr
         assert refused.stdout == ""
+
+
+def test_real_candidates_become_pairs_to_learn_from_and_to_judge(med, tiny_folder):
+    folder = shared("cepilepsyqa/question.csv").parent
+    built = med("data", "build", folder, "--importer", "cmedqa_pairs", "--name", "epi", "--limit", 20, "--json")
+    counts = json.loads(built.stdout)["counts"]
+    assert (counts["train"], counts["valid"], counts["test"]) == (20, 20, 20)
+    words = ("--model", tiny_folder, "--max-length", 512, "--max-steps", 1, "--batch", 2, "--device", "cpu")
+    done = med("train", "rm", "--dataset", "epi", "--run", "epi", *words)
+    assert done.exit_code == 0, done.stderr
+    judged = med("eval", "epi", "--dataset", "epi", "--json")
+    assert judged.exit_code == 0, judged.stderr
+    found = json.loads(judged.stdout)
+    assert (found["pairs"], found["split"]) == (19, "test")
+    assert "1 of 20 pairs are longer than the model reads, and are left out" in judged.stderr

@@ -145,11 +145,22 @@ def test_a_negative_that_answers_the_question_is_passed_over(candidates):
 def test_every_right_answer_of_a_held_out_question_has_its_own_wrong_one(candidates):
     lines = "104,201,0,0\n104,204,1,1\n104,204,2,0\n104,202,3,0\n104,220,4,1\n105,205,0,1\n"
     rows = rows_of(candidates(dev=lines), PAIRS)
-    assert [(row.record.id, row.split, row.line) for row in rows if row.record] == [
+    assert [(row.record.id, row.split, row.line) for row in rows if row.record and row.split == "valid"] == [
         ("104-204-201", "valid", 3),
         ("104-220-202", "valid", 6),
     ]
     assert reasons(rows) == {"no wrong answer among the candidates": 1}
+
+
+def test_without_candidates_to_train_on_wrong_answers_are_drawn(candidates):
+    source = candidates(dev="104,204,1,1\n104,201,0,0\n", test="105,205,1,1\n")
+    drawn = [row for row in rows_of(source, PAIRS) if row.split == "train"]
+    assert drawn == [row for row in rows_of(source, PAIRS) if row.split == "train"]
+    answers = {row.record.chosen for row in drawn}
+    assert len(drawn) == len(answers) == 7
+    for row in drawn:
+        assert row.record.id.partition("-")[0] not in ("104", "105")
+        assert row.record.rejected in answers - {row.record.chosen}  # no held-out answer is learnt to be wrong
 
 
 def test_candidates_that_lead_nowhere_are_counted(candidates):
@@ -179,7 +190,9 @@ def test_a_build_of_pairs(project):
 
 def test_real_cepilepsyqa_pairs():
     rows = rows_of(shared("cepilepsyqa"), PAIRS)
-    assert Counter((row.split, row.reason) for row in rows) == {("valid", ""): 490, ("test", ""): 490}
+    assert Counter((row.split, row.reason) for row in rows) == {
+        ("valid", ""): 490, ("test", ""): 490, ("train", ""): 3920,
+    }  # fmt: skip
     first = next(row.record for row in rows if row.split == "valid")
     assert first.id == "3059-3059-4413"
 
