@@ -10,7 +10,7 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from statistics import fmean
 from typing import Any
@@ -26,7 +26,9 @@ from medcli.core.alignment_settings import GrpoSettings
 from medcli.core.report import Report
 from medcli.core.reward_terms import Judge, Term, checked
 from medcli.core.run_folder import RunFolder
+from medcli.core.score import score_of
 from medcli.engine import lora, rollout
+from medcli.engine.checkpointing import checkpointed
 from medcli.engine.checkpoints import WholeCheckpoints
 from medcli.engine.loaded import Loaded
 from medcli.engine.pack import Prompts
@@ -87,7 +89,8 @@ def train(
         outcome = carry_out(trainer, judged, valid, settings, run, report, stack, tokens=lambda: trainer.tokens)
     if outcome.is_saved_here:
         lora.save(judged, run.adapter)
-    return outcome
+    before = next((row["eval_reward"] for row in run.metrics() if "eval_reward" in row), None)
+    return outcome if before is None else replace(outcome, facts={**outcome.facts, "eval_reward_before": before})
 
 
 class _Trainer(WholeCheckpoints, GRPOTrainer):
@@ -164,16 +167,25 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
         judge.__name__ = reward.term.label
         return judge
 
+    def compute_loss(self, model: Any, inputs: Any, *arguments: Any, **keywords: Any) -> torch.Tensor:
+        """TRL's loss; layers are told here what to keep, for elsewhere it would switch them off and on as a whole."""
+        kept = checkpointed(self._judged) if self._settings.checkpointing else contextlib.nullcontext()
+        with kept:
+            loss: torch.Tensor = super().compute_loss(model, inputs, *arguments, **keywords)
+        return loss
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The mean reward of the likeliest answers to held-out prompts."""
+        """The mean reward of the likeliest answers to held-out prompts, with its 95 % interval."""
         assert self._valid is not None  # nobody asks for it otherwise
         drawn = self._drawn([example.ids for example in map(self._valid.__getitem__, range(len(self._valid)))], 0.0)
         answers = [self._judged.text(one.ids) for one in drawn]
-        figures = {"eval_reward": 0.0}
+        figures, totals = {}, numpy.zeros(len(answers))
         for reward in self._judged.rewards:
             values = checked(reward.judge(self._valid.asked, answers), len(answers), f"--reward {reward.term.name}")
             figures[f"eval_reward_{reward.term.label}"] = fmean(values)
-            figures["eval_reward"] += reward.term.weight * fmean(values)
+            totals += reward.term.weight * numpy.array(values)
+        score = score_of("reward", totals.tolist())
+        figures |= {"eval_reward": score.value, "eval_reward_low": score.low, "eval_reward_high": score.high}
         figures["eval_response_length"] = fmean(len(one.ids) for one in drawn)
         Trainer.log(self, figures)  # TRL's would add the figures of the training
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, figures)
@@ -241,7 +253,7 @@ def _arguments(judged: Judged, settings: GrpoSettings, run: RunFolder, samples: 
         max_completion_length=settings.max_tokens,
         temperature=settings.temperature,
         reward_weights=[reward.term.weight for reward in judged.rewards],
-        activation_checkpointing=settings.checkpointing,  # TRL's default is yes
+        activation_checkpointing=False,  # TRL's default is yes; `checkpointed` does it
         disable_dropout=True,  # the probabilities of the same answer must not change by chance
     )
 
