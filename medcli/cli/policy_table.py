@@ -26,7 +26,7 @@ class PolicyTable:
 
     def lines(self, step: int, values: Mapping[str, float]) -> list[str]:
         """The lines to print for a step; none when the figures are not a policy's."""
-        if "reward" not in values or "kl" not in values:
+        if "reward" not in values or "response_length" not in values:  # a reward model has rewards too
             return []
         head = ["step", *(title for title, _ in _COLUMNS.values())]
         row = [str(step), *(form.format(values[key]) if key in values else "" for key, (_, form) in _COLUMNS.items())]

@@ -109,9 +109,13 @@ def test_any_stop_word_ends_an_answer(tiny_folder, tmp_path):
     assert figures(tmp_path / "run", "ended")[0] > 0.5
     assert figures(tmp_path / "run", "response_length")[0] < wanted.max_tokens - 1
     assert len(heard) == 16
-    words = judged.tokenizer("头痛")["input_ids"]
-    assert judged.text([*words, 450]) == judged.text(words) == "头痛"
-    assert judged.text([450]) == judged.text([]) == ""
+
+
+def test_an_answer_is_judged_without_its_stop_word(tiny_folder):
+    judged = policy(tiny_folder, settings())
+    words, stop = judged.tokenizer("头痛")["input_ids"], judged.stops[0]
+    assert judged.text([*words, stop]) == judged.text(words) == "头痛"
+    assert judged.text([stop]) == judged.text([]) == ""
 
 
 @pytest.mark.parametrize("own", [{}, {"kl": 0.1, "accumulate": 2, "batch": 8}])
