@@ -51,11 +51,13 @@ class _Chosen(torch.autograd.Function):
             words, bent = _log_softmax(hidden[here], cast, bias, cap, temperature)
             shares = words.exp()
             found[0, here] = words.gather(1, targets[here, None])[:, 0]
-            found[1, here] = -(shares * words).sum(1)
-            if chosen is not None:
-                chosen[here] = _of_chosen(shares, targets[here], bent).to(cast.dtype) @ cast
+            # Tensors as wide as the vocabulary are what a step holds most of: what is not needed again is written over.
+            found[1, here] = -(words.mul_(shares) if spread is None else words * shares).sum(1)
             if spread is not None:
                 spread[here] = _of_entropy(shares, words, found[1, here], bent).to(cast.dtype) @ cast
+            del words
+            if chosen is not None:
+                chosen[here] = _of_chosen(shares, targets[here], bent).to(cast.dtype) @ cast
         again = (hidden, weight, bias, targets) if wants_weight or wants_bias else (None, None, None, None)
         ctx.save_for_backward(chosen, spread, *again)
         ctx.cap, ctx.temperature, ctx.learns_entropy = cap, temperature, learns_entropy
@@ -84,14 +86,14 @@ def _log_softmax(
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
         bent = (1 - (logits / cap).square()) / temperature
-    return (logits / temperature).log_softmax(-1), bent
+    return logits.div_(temperature).log_softmax(-1), bent
 
 
 def _of_chosen(shares: Tensor, targets: Tensor, bent: Tensor | float) -> Tensor:
-    """d log p(target) / d the head's outcome."""
-    gradient = -shares
+    """d log p(target) / d the head's outcome, written over `shares`."""
+    gradient = shares.neg_()
     gradient[torch.arange(len(targets), device=targets.device), targets] += 1
-    return gradient * bent
+    return gradient.mul_(bent)
 
 
 def _of_entropy(shares: Tensor, words: Tensor, entropy: Tensor, bent: Tensor | float) -> Tensor:
@@ -110,10 +112,11 @@ def _of_head(
         here = slice(start, start + CHUNK)
         words, bent = _log_softmax(hidden[here], cast, bias, ctx.cap, ctx.temperature)
         shares = words.exp()
-        gradient = _of_chosen(shares, targets[here], bent) * upstream[0, here, None]
+        of_entropy: Tensor | float = 0.0
         if ctx.learns_entropy:
             entropy = -(shares * words).sum(1)
-            gradient = gradient + _of_entropy(shares, words, entropy, bent) * upstream[1, here, None]
+            of_entropy = _of_entropy(shares, words, entropy, bent) * upstream[1, here, None]
+        gradient = _of_chosen(shares, targets[here], bent) * upstream[0, here, None] + of_entropy
         if of_bias is not None:
             of_bias += gradient.sum(0)
         if of_weight is not None:
