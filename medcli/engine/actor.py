@@ -68,11 +68,13 @@ class Actor(Loaded):
     """A model with an adapter that learns, a head for the value of what is still to come, and what judges answers.
 
     `score` [1, width] is the head of the reward adapter where the policy's model carries it; else `rewarder` is asked.
+    `judge` says which it is.
     """
 
     value_head: nn.Linear
     precision: str
     packing: bool
+    judge: str = ""
     score: Tensor | None = None
     rewarder: Rewarder | None = None
 
@@ -171,21 +173,29 @@ def prepare(loaded: Loaded, settings: PpoSettings) -> Loaded:
     if isinstance(adapted, Outline):
         return adapted
     score = rewarder = None
+    name = settings.reward
     if ref is None:
         from medcli.engine.reward_service import open_reward_service
 
-        rewarder = open_reward_service(settings.reward, "", Silent())
+        judge, rewarder = f"the service {name}", open_reward_service(name, Silent())
     elif shares(model_ref.resolve(settings.model), ref):
+        judge = f"{name}, a second adapter over the policy's own weights"
         score = lay_reward(adapted.model, ref.adapters[-1])
     else:
         from medcli.engine.reward_model import open_reward_model
 
+        judge = f"{name}, loaded beside the policy, for it was not trained over the same weights"
         rewarder = open_reward_model(ref, device=str(adapted.device), report=Silent())
-    return actor_of(adapted, settings, score=score, rewarder=rewarder)
+    return actor_of(adapted, settings, judge=judge, score=score, rewarder=rewarder)
 
 
 def actor_of(
-    adapted: Loaded, settings: PpoSettings, *, score: Tensor | None = None, rewarder: Rewarder | None = None
+    adapted: Loaded,
+    settings: PpoSettings,
+    *,
+    judge: str = "",
+    score: Tensor | None = None,
+    rewarder: Rewarder | None = None,
 ) -> Actor:
     """What `lora.prepare` gave, with a head for values, which are 0 at first."""
     value_head = nn.Linear(adapted.head.in_features, 1, device=adapted.device, dtype=torch.float32)
@@ -197,6 +207,7 @@ def actor_of(
         value_head=value_head,
         precision=precision_of(settings, adapted.device),
         packing=settings.packing,
+        judge=judge,
         score=score,
         rewarder=rewarder,
     )

@@ -61,7 +61,7 @@ def train(
     with contextlib.ExitStack() as stack:
         last = run.last_checkpoint()
         step = json.loads((last / _STATE).read_text("utf-8"))["global_step"] if last else 0
-        run.rewind(step)
+        run.rewind(step if last else -1)
         trackers = stack.enter_context(tracked(settings, run, report, step))
         watch = Watch(run, report, actor.device, lambda: loop.tokens, trackers)
         loop = Loop(actor, data, valid, settings, run, report, watch)
@@ -106,6 +106,7 @@ class Loop:
 
     def go(self) -> None:
         """Do the steps that are left; after a Ctrl-C only the one that is under way."""
+        self._report.note(f"rewards: {self._actor.judge}")
         self._report.stage("training", total=self.total, unit="steps")
         with writing(self._run.samples_file) as file:
             file.writelines(lines_until(self._run, self.step) if self.step else [])
