@@ -1,6 +1,7 @@
 """`med runs …`: list, look at, compare and remove training runs."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from medcli.cli.options import Json
 from medcli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from medcli.steps.run_curves import Chart
     from medcli.steps.runs import Summary
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -47,8 +49,16 @@ def _row(found: "Summary") -> tuple[Any, ...]:
     base = " + ".join(part.rpartition("/")[2] for part in found.base.split(" + "))
     steps = f"{found.steps:,}/{found.planned:,}"
     started = found.started[5:16].replace("T", " ")
-    losses = (f"{loss:.3f}" if loss is not None else None for loss in (found.loss, found.valid_loss))
-    return (found.name, found.method, base, found.data, found.status, steps, *losses, started)
+    figures = (_figure(found.loss, found.reward), _figure(found.valid_loss, found.valid_reward, found.valid_accuracy))
+    return (found.name, found.method, base, found.data, found.status, steps, *figures, started)
+
+
+def _figure(loss: float | None, reward: float | None, accuracy: float | None = None) -> str | None:
+    """What a run is judged by: its loss, with the share of pairs that are right, or its reward."""
+    if reward is not None:
+        return f"reward {reward:.3f}"
+    right = f" ({accuracy:.0%})" if accuracy is not None else ""
+    return f"{loss:.3f}{right}" if loss is not None else None
 
 
 @app.command(help="One run: settings and where each is from, data, result, loss curve.")
@@ -57,11 +67,12 @@ def show(name: Run, *, as_json: Json = False) -> None:
     from medcli.steps import runs
 
     run = runs.known(name)
-    summary, curves, results = runs.summary(run), runs.curves_of(run), runs.results_of(run)
+    summary, charts, results = runs.summary(run), runs.charts_of(run), runs.results_of(run)
     if as_json:
         settings = {flag: {"value": value, "origin": origin} for flag, value, origin in runs.settings_of(run)}
         data = [dict(zip(("name", "records", "sha256", "path"), row, strict=True)) for row in runs.data_of(run)]
-        said = {"settings": settings, "data": data, "results": results, "curves": [asdict(curve) for curve in curves]}
+        curves = [asdict(curve) | {"figure": chart.figure.key} for chart in charts for curve in chart.curves]
+        said = {"settings": settings, "data": data, "results": results, "curves": curves}
         console.show_json({**asdict(summary), **said})
         return
     console.say(f"{summary.name}: {summary.method} of {summary.base}, started {summary.started}", style="bold")
@@ -70,8 +81,7 @@ def show(name: Run, *, as_json: Json = False) -> None:
     console.show_table(("data", "records", "sha256", "folder"), runs.data_of(run))
     console.say("")
     console.show_table(("result", ""), [(key, value) for key, value in results.items() if value is not None])
-    console.say("")
-    console.show_curves("loss per token (nat)", [(curve.label, curve.points) for curve in curves])
+    _show_charts(charts)
 
 
 @app.command(help="Runs side by side: the settings that differ, results, and curves in one picture.")
@@ -81,7 +91,7 @@ def compare(names: Runs, *, output: Output = None, as_json: Json = False) -> Non
 
     folders = [runs.known(name) for name in names]
     found = runs.compare(folders)
-    path = runs.draw(folders, output) if found.curves else None
+    path = runs.draw(folders, output) if found.charts else None
     if as_json:
         tables = {
             kind: {row[0]: dict(zip(found.names, row[1:], strict=True)) for row in rows}
@@ -94,9 +104,19 @@ def compare(names: Runs, *, output: Output = None, as_json: Json = False) -> Non
         console.say("")
     if not found.settings:
         console.say("no setting differs, nor the data")
-    console.show_curves("loss per token (nat)", [(curve.label, curve.points) for curve in found.curves])
+    _show_charts(found.charts)
     if path:
         console.say(f"drawn to {path}")
+
+
+def _show_charts(charts: "Sequence[Chart]") -> None:
+    from medcli.cli import console
+
+    for chart in charts:
+        console.say("")
+        console.show_curves(chart.figure.label, [(curve.label, curve.points) for curve in chart.curves])
+    if not charts:
+        console.say("nothing is measured yet")
 
 
 @app.command(help="Delete runs, unless a process or another run needs them.")

@@ -1,4 +1,4 @@
-"""What a run leaves for people: the loss curve, alone or beside others, and the model card."""
+"""What a run leaves for people: its curves, alone or beside others, and the model card."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,60 +6,83 @@ from typing import Any
 
 from medcli.core.atomic import storage_error, writing
 from medcli.core.dataset_folder import DatasetFolder
-from medcli.core.model_ref import ADAPTER_CONFIG
+from medcli.core.model_ref import ADAPTER_CONFIG, resolve
 from medcli.core.resources import templates
 from medcli.core.run_folder import RunFolder
 from medcli.core.speaker import DISCLAIMER
+from medcli.steps.run_curves import Figure, Row, figures_of, points
+
+_PANEL = 4.5  # inches high; the one below it is two thirds of that
 
 
 def draw_losses(run: RunFolder) -> None:
-    """Draw `loss.png` from `metrics.jsonl`: every step, their running mean, and the validation loss."""
+    """Draw `loss.png` from `metrics.jsonl`: what the run is judged by, and what belongs to it in a panel below.
+
+    That is the loss, for pairs with the share that is right, and of a policy the reward with its KL. Every step, their
+    running mean, and the validations, with their 95 % intervals where these were measured.
+    """
     rows = run.metrics()
-    trained = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-    if not trained:
+    if not points(rows, figures_of(rows)[0].key):
         return
-    figure, axes = _blank()
-    steps, losses = zip(*trained, strict=True)
-    axes.plot(steps, losses, color="#9db8d9", linewidth=1, label="training")
-    axes.plot(steps, _running_mean(losses), color="#1f4e8c", linewidth=2, label="running mean")
-    judged = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
-    if judged:
-        axes.plot(*zip(*judged, strict=True), color="#c8553d", marker="o", label="validation")
-    axes.set(title=run.name if run.name.isascii() else "")
-    axes.legend()
-    _save(figure, run.path / "loss.png")
+    figures = [figure for figure in figures_of(rows) if points(rows, figure.key)]
+    picture, panels = _blank(figures)
+    for axes, figure in zip(panels, figures, strict=True):
+        _draw(axes, rows, figure)
+    panels[0].set(title=run.name if run.name.isascii() else "")
+    panels[0].legend()
+    _save(picture, run.path / "loss.png")
 
 
 def draw_together(runs: Sequence[RunFolder], path: Path) -> None:
-    """Draw the losses of `runs` into one picture: running means as lines, validations as dashed lines with points."""
-    figure, axes = _blank()
-    for number, run in enumerate(runs):
-        colour, rows = f"C{number}", run.metrics()
-        label = run.name if run.name.isascii() else f"run {number + 1}"  # the drawing's own font knows no more
-        trained = [(row["step"], row["loss"]) for row in rows if "loss" in row]
-        if trained:
-            steps, losses = zip(*trained, strict=True)
-            axes.plot(steps, losses, color=colour, linewidth=0.7, alpha=0.25)
-            axes.plot(steps, _running_mean(losses), color=colour, linewidth=2, label=label)
-        judged = [(row["step"], row["eval_loss"]) for row in rows if "eval_loss" in row]
-        if judged:
-            steps, losses = zip(*judged, strict=True)
-            axes.plot(steps, losses, color=colour, linestyle="--", marker="o", label=f"{label}, validation")
-    axes.legend()
-    _save(figure, path)
+    """Draw what `runs` are judged by into one picture, a panel for each kind of figure.
+
+    Running means are lines, validations dashed lines with points.
+    """
+    measured = [(number, run.name, rows) for number, run in enumerate(runs) if (rows := run.metrics())]
+    kinds = list(dict.fromkeys(figures_of(rows)[0] for _, _, rows in measured))
+    picture, panels = _blank(kinds)
+    for number, name, rows in measured:
+        figure = figures_of(rows)[0]
+        axes, colour = panels[kinds.index(figure)], f"C{number}"
+        label = name if name.isascii() else f"run {number + 1}"  # the drawing's own font knows no more
+        if trained := points(rows, figure.key):
+            steps, values = zip(*trained, strict=True)
+            axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.25)
+            axes.plot(steps, _running_mean(values), color=colour, linewidth=2, label=label)
+        if judged := points(rows, figure.of_validation):
+            axes.plot(
+                *zip(*judged, strict=True), color=colour, linestyle="--", marker="o", label=f"{label}, validation"
+            )
+    for axes in panels:
+        axes.legend()
+    _save(picture, path)
 
 
-def _blank() -> tuple[Any, Any]:
-    """A figure and its axes, with no curve yet."""
+def _draw(axes: Any, rows: Sequence[Row], figure: Figure) -> None:
+    steps, values = zip(*points(rows, figure.key), strict=True)
+    axes.plot(steps, values, color="#9db8d9", linewidth=1, label="training")
+    axes.plot(steps, _running_mean(values), color="#1f4e8c", linewidth=2, label="running mean")
+    if judged := points(rows, figure.of_validation):
+        axes.plot(*zip(*judged, strict=True), color="#c8553d", marker="o", label="validation")
+    ends = [points(rows, f"{figure.of_validation}_{end}") for end in ("low", "high")]
+    for (step, low), (_, high) in zip(*ends, strict=True):
+        axes.vlines(step, low, high, color="#c8553d", alpha=0.5)
+
+
+def _blank(figures: Sequence[Figure]) -> tuple[Any, list[Any]]:
+    """A picture with a panel for each figure, above each other over the same steps, and no curve yet."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Picture
 
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set(xlabel="step", ylabel="loss per token (nat)")
-    axes.grid(alpha=0.3)
-    return figure, axes
+    shares = [1.0, *[2 / 3] * (len(figures) - 1)]
+    picture = Picture(figsize=(8, _PANEL * sum(shares)), layout="constrained")
+    FigureCanvasAgg(picture)
+    panels = [row[0] for row in picture.subplots(len(figures), sharex=True, squeeze=False, height_ratios=shares)]
+    for axes, figure in zip(panels, figures, strict=True):
+        axes.set(ylabel=figure.label)
+        axes.grid(alpha=0.3)
+    panels[-1].set(xlabel="step")
+    return picture, panels
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -84,6 +107,7 @@ def write(run: RunFolder, sources: Sequence[DatasetFolder]) -> None:
                 name=run.name,
                 table=table,
                 library=_library(run),
+                judges=resolve(str(run.path)).is_reward,
                 data=[_data_row(source) for source in sources],
                 disclaimer=DISCLAIMER,
             )

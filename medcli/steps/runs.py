@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from medcli.core.errors import UnknownNameError, UsageError
 from medcli.core.model_ref import run_names
 from medcli.core.run_folder import RunFolder, named
 from medcli.core.settings import folder
-from medcli.steps import run_card
+from medcli.steps import run_card, run_curves
+from medcli.steps.run_curves import ACCURACY, DIVERGENCE, REWARD, Chart, best, last
 
 _OWN = "run"  # the setting that names the run, and so differs always
 
@@ -21,7 +22,9 @@ class Summary:
     """A run in one line.
 
     `status` is running, interrupted, finished, or stopped: a run that was killed. `steps` are done, of `planned`;
-    `loss` is the last one of training, `valid_loss` the lowest one of the validations, both in nat per token.
+    `loss` is the last one of training, `valid_loss` the lowest one of the validations, both in nat per token, or per
+    pair. Of a policy `reward` is the last one of training, and `valid_reward` the highest one of the validations;
+    `valid_accuracy` is the highest share of pairs the right way round.
     """
 
     name: str
@@ -34,27 +37,22 @@ class Summary:
     loss: float | None
     valid_loss: float | None
     started: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
-    """Losses by step."""
-
-    label: str
-    points: tuple[tuple[float, float], ...]
+    reward: float | None = None
+    valid_reward: float | None = None
+    valid_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
     """Settings that differ, and results, as rows of (name, a value for each run); None where a run has no such.
 
-    `curves` are those of the training losses.
+    `charts` show the course of what the runs are judged by, one for each kind of figure.
     """
 
     names: tuple[str, ...]
     settings: tuple[tuple[Any, ...], ...]
     results: tuple[tuple[Any, ...], ...]
-    curves: tuple[Curve, ...]
+    charts: tuple[Chart, ...]
 
 
 def summaries() -> list[Summary]:
@@ -73,8 +71,8 @@ def known(name: str) -> RunFolder:
 def summary(run: RunFolder) -> Summary:
     """A run in one line; a run that says it is running while no process holds it was killed."""
     table, rows = run.table(), run.metrics()
-    losses = [row["loss"] for row in rows if "loss" in row]
-    judged = [row["eval_loss"] for row in rows if "eval_loss" in row]
+    figures = run_curves.figures_of(rows)
+    main, is_policy = figures[0], REWARD in figures
     status = table["run"]["status"]
     return Summary(
         name=run.name,
@@ -84,9 +82,12 @@ def summary(run: RunFolder) -> Summary:
         status="stopped" if status == "running" and not run.is_held() else status,
         steps=table.get("result", {}).get("steps") or max((int(row["step"]) for row in rows), default=0),
         planned=table.get("plan", {}).get("steps", 0),
-        loss=losses[-1] if losses else None,
-        valid_loss=min(judged, default=None),
+        loss=None if is_policy else last(rows, main),
+        valid_loss=None if is_policy else best(rows, main),
         started=table["run"]["started"],
+        reward=last(rows, REWARD) if is_policy else None,
+        valid_reward=best(rows, REWARD) if is_policy else None,
+        valid_accuracy=best(rows, ACCURACY),
     )
 
 
@@ -104,27 +105,25 @@ def data_of(run: RunFolder) -> list[tuple[str, int, str, str]]:
 
 def results_of(run: RunFolder) -> dict[str, Any]:
     """What came of a run: its summary without what it was made from, time, tokens, and room on the disk."""
-    found, result = summary(run), run.table().get("result", {})
+    found, result, rows = summary(run), run.table().get("result", {}), run.metrics()
     return {
         "status": found.status,
         "steps": found.steps,
         "loss": found.loss,
         "best valid loss": found.valid_loss,
+        "best valid accuracy": found.valid_accuracy,
+        "reward": found.reward,
+        "best valid reward": found.valid_reward,
+        "KL": last(rows, DIVERGENCE) if found.reward is not None else None,
         "seconds": result.get("seconds"),
         "tokens": result.get("tokens"),
         "disk MiB": round(bytes_of(run.path) / 2**20, 1),
     }
 
 
-def curves_of(run: RunFolder, label: str = "") -> list[Curve]:
-    """The losses of training and of validation, as far as there are any; `label` names the run among others."""
-    kinds = {"loss": label or "training", "eval_loss": f"{label}, validation" if label else "validation"}
-    rows = run.metrics()
-    curves = [
-        Curve(label=said, points=tuple((row["step"], row[kind]) for row in rows if kind in row))
-        for kind, said in kinds.items()
-    ]
-    return [curve for curve in curves if curve.points]
+def charts_of(run: RunFolder, label: str = "") -> list[Chart]:
+    """The figures of training and of validation, as far as there are any; `label` names the run among others."""
+    return run_curves.charts_of(run.metrics(), label)
 
 
 def compare(runs: Sequence[RunFolder]) -> Comparison:
@@ -140,15 +139,25 @@ def compare(runs: Sequence[RunFolder]) -> Comparison:
         names=tuple(run.name for run in runs),
         settings=tuple(rows),
         results=tuple(_side_by_side([results_of(run) for run in runs])),
-        curves=tuple(curve for run in runs for curve in curves_of(run, run.name)[:1]),
+        charts=tuple(_together(runs)),
     )
 
 
 def draw(runs: Sequence[RunFolder], path: Path | None) -> Path:
-    """Draw the losses of `runs` into `path`, or `compare.png` beside the runs, and return where that is."""
+    """Draw what `runs` are judged by into `path`, or `compare.png` beside the runs, and return where that is."""
     path = path or folder("runs") / "compare.png"
     run_card.draw_together(runs, path)
     return path
+
+
+def _together(runs: Sequence[RunFolder]) -> list[Chart]:
+    """The runs' own main figures in training, those of one kind in one chart."""
+    charts: dict[run_curves.Figure, Chart] = {}
+    for run in runs:
+        for chart in charts_of(run, run.name)[:1]:
+            before = charts[chart.figure].curves if chart.figure in charts else ()
+            charts[chart.figure] = replace(chart, curves=(*before, chart.curves[0]))
+    return list(charts.values())
 
 
 def removable(names: Sequence[str]) -> list[RunFolder]:

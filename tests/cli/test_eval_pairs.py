@@ -21,6 +21,10 @@ def judge(med, tiny_folder):
 
 
 def test_a_reward_run_judges_pairs_and_ranks_answers(med, project, judge, tiny_folder):
+    card = (project / "runs/judge/README.md").read_text("utf-8")
+    assert "judges answers" in card
+    assert "reward-model" in card
+    assert "validation pairs right" in card
     shown = med("eval", judge, "--dataset", "few", "--split", "train", "--device", "cpu")
     assert shown.exit_code == 0, shown.stderr
     names = [line.split()[0] for line in shown.stdout.splitlines() if line]

@@ -10,6 +10,7 @@ import pytest
 
 from medcli.cli import curve
 from medcli.core.run_folder import RunFolder
+from medcli.steps import run_card
 from tests.conftest import RAW
 
 RUN_TOML = """
@@ -51,7 +52,7 @@ def made(project):
     """`made("one")` writes a run folder by hand, of four steps with two validations."""
 
     def make(name, *, status="finished", started="2026-01-01T10:00:00+0000", lr=0.1, base="org/model", adapters=(),
-             sha="abcdef0123456789", losses=(4.0, 3.0, 2.5, 2.25)):  # fmt: skip
+             sha="abcdef0123456789", losses=(4.0, 3.0, 2.5, 2.25), figures=()):  # fmt: skip
         folder = project / "runs" / name
         (folder / "adapter").mkdir(parents=True)
         text = RUN_TOML.format(
@@ -61,11 +62,15 @@ def made(project):
         (folder / "run.toml").write_text(text)
         rows = [{"step": step, "loss": loss} for step, loss in enumerate(losses, 1)]
         rows += [{"step": step, "eval_loss": loss} for step, loss in ((2, 3.5), (4, 3.6)) if losses]
+        rows = list(figures) or rows
         (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "adapter" / "adapter_model.safetensors").write_bytes(bytes(2**20))
         return RunFolder(folder)
 
     return make
+
+
+FIGURES = ("loss", "valid_loss", "reward", "valid_reward", "valid_accuracy")
 
 
 def listed(med):
@@ -80,6 +85,7 @@ def test_runs_are_listed_in_the_order_they_were_started(med, made, tmp_path):
     assert rows["zebra"] == {
         "name": "zebra", "method": "lora", "base": "qwen", "data": ["few"], "status": "finished", "steps": 4,
         "planned": 4, "loss": 2.25, "valid_loss": 3.5, "started": "2026-01-01T10:00:00+0000",
+        "reward": None, "valid_reward": None, "valid_accuracy": None,
     }  # fmt: skip
     assert rows["ant"]["base"] == "org/model + zebra"
     table = med("runs", "list").stdout
@@ -113,7 +119,7 @@ def test_a_run_is_shown_with_origins_curve_and_room(med, made):
     data = json.loads(med("runs", "show", "one", "--json").stdout)
     assert data["settings"]["rank"] == {"value": 8, "origin": "recipe huatuo"}
     assert data["results"]["disk MiB"] == pytest.approx(1.0, abs=0.05)
-    assert data["curves"][1] == {"label": "validation", "points": [[2, 3.5], [4, 3.6]]}
+    assert data["curves"][1] == {"figure": "loss", "label": "validation", "points": [[2, 3.5], [4, 3.6]]}
     made("young", status="running", losses=())
     assert "nothing is measured yet" in med("runs", "show", "young").stdout
     unknown = med("runs", "show", "onee")
@@ -138,6 +144,51 @@ def test_only_what_differs_is_compared(med, made, project):
     assert "drawn to both.png" in shown
     assert "o two" in shown
     assert (project / "both.png").is_file()
+
+
+def test_pairs_are_told_by_their_share_and_policies_by_their_reward(med, made, project):
+    made("judge", figures=[
+        {"step": 1, "loss": 0.7, "accuracy": 0.5, "reward": 0.1},
+        {"step": 2, "loss": 0.4, "accuracy": 0.75, "reward": 0.2, "eval_loss": 0.5, "eval_accuracy": 0.9},
+    ])  # fmt: skip
+    ends = {"eval_reward_low": 1.0, "eval_reward_high": 2.0}
+    made("policy", figures=[
+        {"step": 0, "eval_reward": 0.5, "eval_kl": 0.0},
+        {"step": 1, "loss": 0.0, "reward": 0.25, "kl": 0.01},
+        {"step": 2, "loss": 0.0, "reward": 1.25, "kl": 0.03, "eval_reward": 1.5, **ends},
+    ])  # fmt: skip
+    made("young", losses=())
+    rows = listed(med)
+    judge, policy = ({key: rows[name][key] for key in FIGURES} for name in ("judge", "policy"))
+    assert list(judge.values()) == [0.4, 0.5, None, None, 0.9]
+    assert list(policy.values()) == [None, None, 1.25, 1.5, None]
+    shown = " ".join(med("runs", "list").stdout.split())
+    assert "(90%)" in shown
+    shown = med("runs", "show", "judge").stdout
+    assert "loss per pair" in shown
+    assert "pairs right (share)" in shown
+    assert "per token" not in shown
+    shown = med("runs", "show", "policy").stdout
+    assert "KL to the reference" in shown
+    assert "loss per" not in shown
+    compared = med("runs", "compare", "judge", "policy", "young")
+    assert compared.exit_code == 0, compared.stderr
+    assert "loss per pair" in compared.stdout
+    assert high(project / "runs/compare.png") == 900  # a panel for the loss, and one for the reward
+
+
+def test_a_run_is_drawn_by_what_it_is_judged_by(made):
+    plain = made("plain")
+    alone = made("alone", figures=[{"step": 1, "loss": 0.0, "reward": 1.0}])
+    both = made("both", figures=[{"step": step, "reward": 1.0, "kl": 0.1} for step in (1, 2)])
+    for run, height in ((plain, 540), (alone, 540), (both, 900)):
+        run_card.draw_losses(run)
+        assert high(run.path / "loss.png") == height
+
+
+def high(picture):
+    """The picture's height in pixels, as its header has it."""
+    return int.from_bytes(picture.read_bytes()[20:24], "big")
 
 
 def test_comparisons_that_say_nothing_are_refused(med, made):
