@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -20,6 +20,9 @@ from rich.text import Text
 from medcli.cli import curve
 from medcli.cli.policy_table import PolicyTable
 from medcli.core.report import Report, Silent
+
+if TYPE_CHECKING:
+    from medcli.steps.run_curves import Chart
 
 _quiet = False
 _WORTH_SAYING = 2.0  # seconds
@@ -116,12 +119,17 @@ def show_bars(title: str, rows: Sequence[tuple[str, int]]) -> None:
         say(f"  {' ' * (labels - cell_len(label))}{label} {_cell(count):>{counts}} {bar}".rstrip())
 
 
-def show_curves(title: str, curves: Sequence[tuple[str, curve.Points]]) -> None:
-    """Draw curves by their labels over the steps, each with a symbol and, on a terminal, a colour of its own."""
-    if not curves:
-        say(f"{title}: nothing is measured yet")
-        return
-    say(title, style="bold")
+def show_charts(charts: "Sequence[Chart]") -> None:
+    """Draw each chart over the steps, every curve with a symbol and, on a terminal, a colour of its own."""
+    for chart in charts:
+        say("")
+        say(chart.figure.label, style="bold")
+        _show_curves([(one.label, one.points) for one in chart.curves])
+    if not charts:
+        say("nothing is measured yet")
+
+
+def _show_curves(curves: Sequence[tuple[str, curve.Points]]) -> None:
     styles = {symbol: _CURVE_STYLES[index % len(_CURVE_STYLES)] for index, symbol in enumerate(curve.SYMBOLS)}
     for row in curve.rows_of([points for _, points in curves], min(Console().width, _WIDEST_BARS)):
         text = Text(row)

@@ -1,7 +1,6 @@
 """`med runs …`: list, look at, compare and remove training runs."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +11,6 @@ from medcli.cli.options import Json
 from medcli.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from medcli.steps.run_curves import Chart
     from medcli.steps.runs import Summary
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -81,7 +79,7 @@ def show(name: Run, *, as_json: Json = False) -> None:
     console.show_table(("data", "records", "sha256", "folder"), runs.data_of(run))
     console.say("")
     console.show_table(("result", ""), [(key, value) for key, value in results.items() if value is not None])
-    _show_charts(charts)
+    console.show_charts(charts)
 
 
 @app.command(help="Runs side by side: the settings that differ, results, and curves in one picture.")
@@ -104,19 +102,9 @@ def compare(names: Runs, *, output: Output = None, as_json: Json = False) -> Non
         console.say("")
     if not found.settings:
         console.say("no setting differs, nor the data")
-    _show_charts(found.charts)
+    console.show_charts(found.charts)
     if path:
         console.say(f"drawn to {path}")
-
-
-def _show_charts(charts: "Sequence[Chart]") -> None:
-    from medcli.cli import console
-
-    for chart in charts:
-        console.say("")
-        console.show_curves(chart.figure.label, [(curve.label, curve.points) for curve in chart.curves])
-    if not charts:
-        console.say("nothing is measured yet")
 
 
 @app.command(help="Delete runs, unless a process or another run needs them.")
