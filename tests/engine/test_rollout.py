@@ -63,6 +63,16 @@ def test_greedy_answers_are_those_of_the_model_alone(loaded):
     assert len({len(ids) for ids, _ in expected}) > 1
 
 
+# A window shorter than the texts, capped scores, positions that the model counts itself.
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "bloom"])
+def test_other_families_too(tmp_path, family):
+    model = tiny_model.loaded(families.write(family, tmp_path / family))
+    asked = prompts()
+    free = answers(model, asked, max_tokens=12)
+    ending = with_stops(model, free[0][0][3], free[4][0][6])
+    assert answers(ending, asked, max_tokens=12, batch=7) == [alone(ending, prompt, 12) for prompt in asked]
+
+
 def test_the_active_adapter_speaks(llama):
     adapted = lora.prepare(llama, LoraSettings(dataset=("t",), precision="fp32"))
     for name, weight in adapted.model.named_parameters():
