@@ -132,6 +132,13 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """The run has a card of its own."""
 
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if (make := lora.optimizer_of(self._settings)) is not None:
+            kind, arguments = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = make(self.model, kind, arguments)
+        made: torch.optim.Optimizer = super().create_optimizer(model)
+        return made
+
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         return InGroups(len(self._data), self._settings, lambda: int(self.state.epoch or 0))
 

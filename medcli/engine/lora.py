@@ -57,7 +57,7 @@ def train(
     if settings.init == "pissa" and not settings.continue_run and worlds.current().is_first:
         _keep_first(adapted, run.adapter)
     outcome = trainer.train(
-        adapted, data, valid, settings, run, report, optimizer=_optimizer(settings), objective=objective
+        adapted, data, valid, settings, run, report, optimizer=optimizer_of(settings), objective=objective
     )
     if outcome.is_saved_here:
         save(adapted, run.adapter)
@@ -90,7 +90,7 @@ def _with_adapter(loaded: Loaded, settings: LoraSettings, task: str, whole: Sequ
         ) from error
 
 
-def _optimizer(settings: LoraSettings) -> trainer.Optimizer | None:
+def optimizer_of(settings: LoraSettings) -> trainer.Optimizer | None:
     """LoRA+ (Hayou et al. 2024): the B matrices learn `rate_ratio` times as fast as the A matrices."""
     if settings.rate_ratio == 1:
         return None

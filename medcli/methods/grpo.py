@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medcli.engine.pack import Samples
     from medcli.engine.trainer import Outcome
 
-HELP = "train a model on its own answers, judged by rules, a file of Python or a reward model (GRPO)"
+HELP = "train a model on its own answers, compared in groups (GRPO)"
 READS = PROMPTS
 REWARDS = Shelf("medcli.rewards", "reward")
 

@@ -1,11 +1,12 @@
 """GRPO by TRL's trainer: our ids, our stop words, our checkpoints, and it learns."""
 
 import json
-import shutil
+import signal
 from dataclasses import replace
 
 import numpy
 import pytest
+import torch
 
 from medcli.core.alignment_settings import GrpoSettings
 from medcli.core.errors import DataError, UsageError
@@ -118,20 +119,31 @@ def test_an_answer_is_judged_without_its_stop_word(tiny_folder):
     assert judged.text([stop]) == judged.text([]) == ""
 
 
-@pytest.mark.parametrize("own", [{}, {"kl": 0.1, "accumulate": 2, "batch": 8}])
-def test_resume_is_bitwise_in_a_later_epoch(tiny_folder, tmp_path, own):
-    """Five prompts, two a step: the checkpoint of step 4 lies within the second epoch."""
-    wanted = settings(max_steps=6, save_every=4, keep_checkpoints=9, **own)
+@pytest.mark.parametrize("own", [{}, {"kl": 0.1, "accumulate": 2, "batch": 8, "rate_ratio": 4.0}])
+def test_a_run_that_was_stopped_goes_on_bitwise_in_a_later_epoch(tiny_folder, tmp_path, own):
+    """Five prompts, two a step: Ctrl-C comes in step 4, within the second epoch."""
+    wanted, calls = settings(max_steps=6, **own), []
+
+    def pressed(asked, answers):
+        calls.append(1)
+        if len(calls) == 4:
+            signal.raise_signal(signal.SIGINT)
+        return even(asked, answers)
+
+    outcome = train(tiny_folder, tmp_path / "broken", wanted, judged=policy(tiny_folder, wanted, pressed))
+    assert (outcome.interrupted, outcome.steps) == (True, 4)
+    assert not (tmp_path / "broken" / "adapter").exists()
+    assert train(tiny_folder, tmp_path / "broken", wanted).steps == 6
     train(tiny_folder, tmp_path / "straight", wanted)
-    shutil.copytree(tmp_path / "straight", tmp_path / "broken")
-    shutil.rmtree(tmp_path / "broken" / "adapter")
-    for path in (tmp_path / "broken" / "checkpoints").glob("checkpoint-*"):
-        if path.name != "checkpoint-4":
-            shutil.rmtree(path)
-    outcome = train(tiny_folder, tmp_path / "broken", wanted)
-    assert outcome.steps == 6
     assert figures(tmp_path / "broken", "reward") == figures(tmp_path / "straight", "reward")
     assert same(saved(tmp_path / "broken"), saved(tmp_path / "straight"))
+
+
+def test_a_rate_ratio_has_its_effect(tiny_folder, tmp_path):
+    for name, ratio in (("one", 1.0), ("four", 4.0)):
+        train(tiny_folder, tmp_path / name, settings(max_steps=1, rate_ratio=ratio))
+    one, four = (saved(tmp_path / name) for name in ("one", "four"))
+    assert all(torch.equal(one[name], four[name]) == ("lora_A" in name) for name in one)
 
 
 def test_the_reference_is_the_model_without_its_adapter(tiny_folder, tmp_path):
