@@ -54,9 +54,11 @@ class _Pairs:
     chance: random.Random
 
     def of_fact(self, fact: Fact, question: str, split: str, number: int) -> Row:
-        """The table's sentence against a wrong one; the kinds take turns, so that each is there as often."""
-        kinds = list(_WRONG)
-        kind = kinds[(self.known.index(fact) + number) % len(kinds)]
+        """The table's sentence against a wrong one of a kind that is drawn.
+
+        Kinds that took turns would examine each fact in the one kind that it was never trained in.
+        """
+        kind = self.chance.choice(list(_WRONG))
         rejected = _WRONG[kind](fact, self.known, self.chance)
         return self.row(fact, question, (fact.say(ANSWER), rejected), split, (str(number), kind))
 
