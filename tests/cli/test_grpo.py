@@ -44,12 +44,24 @@ def test_a_run_on_questions_leaves_all_its_parts_and_speaks(train, med, project)
     assert train("cmb", "exact", "--run", "one").exit_code == 2  # it exists
 
 
-@pytest.mark.parametrize("layout", ["alpaca", "preference"])
-def test_conversations_and_preferences_are_prompts_too(train, project, layout):
-    result = train(layout, "length", "--run", "one", "--valid-limit", 0)
+def test_conversations_are_prompts_too(train, project):
+    result = train("alpaca", "length", "--run", "one", "--valid-limit", 0)
     assert result.exit_code == 0, result.stderr
     assert rows(project, "one")[-1]["response_length"] > 0
-    assert "Traceback" not in result.stderr
+
+
+def test_a_reward_run_judges_and_a_model_that_speaks_does_not(train, med, project, tiny_folder):
+    assert med("data", "build", RAW / "preference", "--name", "pairs", "--test", 0).exit_code == 0
+    judge = ["--model", tiny_folder, "--dataset", "pairs", "--batch", 2, "--max-steps", 1, "--valid-limit", 0]
+    result = med("train", "rm", *judge, "--precision", "fp32", "--run", "judge")
+    assert result.exit_code == 0, result.stderr
+    result = train("preference", "judge:2,format", "--run", "one", "--max-steps", 1)
+    assert result.exit_code == 0, result.stderr
+    [row] = [row for row in rows(project, "one") if "reward" in row]
+    assert row["reward"] == pytest.approx(2 * row["reward_judge"] + row["reward_format"], rel=1e-4)
+    result = train("preference", "one")
+    assert result.exit_code == 4
+    assert "no reward model" in result.stderr
 
 
 @pytest.mark.parametrize(
