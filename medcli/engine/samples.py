@@ -106,7 +106,7 @@ def answer(loaded: Loaded, asked: Sequence[Prompt], settings: TrainSettings) -> 
             room = _TOKENS if loaded.context is None else min(_TOKENS, loaded.context - len(prompt.ids))
             out = model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=room,
-                eos_token_id=list(loaded.stops), pad_token_id=loaded.stops[0], **how,
+                eos_token_id=list(loaded.stops), pad_token_id=loaded.stops[0], repetition_penalty=1.0, **how,
             )  # fmt: skip
             said = out[0, len(prompt.ids) :].tolist()
             texts.append(loaded.tokenizer.decode(said, skip_special_tokens=True).rstrip("\ufffd"))

@@ -111,7 +111,7 @@ class LocalSpeaker:
             how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         out = self.loaded.model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
-            eos_token_id=list(self.loaded.stops), pad_token_id=pad, **how,
+            eos_token_id=list(self.loaded.stops), pad_token_id=pad, repetition_penalty=1.0, **how,
         )  # fmt: skip
         return [self._until_stop(row) for row in out[:, longest:].tolist()]
 

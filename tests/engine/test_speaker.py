@@ -35,6 +35,14 @@ def test_streamed_and_batched_answers_are_equal(speaker):
     assert done[-1] == len(prompts)
 
 
+def test_a_model_that_ships_a_penalty_answers_alike_streamed_and_batched(tiny_folder):
+    """Qwen2.5's generation_config.json has a repetition_penalty, which only transformers' own loop would heed."""
+    speaker = LocalSpeaker(tiny_model.loaded(tiny_folder))
+    speaker.loaded.model.generation_config.repetition_penalty = 1.3
+    (batched,) = speaker.replies([ask("头痛")], GREEDY, lambda done: None)
+    assert batched == "".join(speaker.reply(ask("头痛"), GREEDY))
+
+
 @pytest.mark.filterwarnings("ignore")  # transformers says that fast kernels for Mamba are not here
 def test_a_recurrent_model_speaks_too(tmp_path):
     speaker = LocalSpeaker(tiny_model.loaded(families.write("mamba", tmp_path / "mamba")))
