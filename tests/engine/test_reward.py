@@ -32,7 +32,7 @@ STEPS = ["--batch", 4, "--valid-limit", 4, "--precision", "fp32", "--max-length"
 
 def settings(**values):
     given = {"dataset": ("few",), "batch": 4, "precision": "fp32", "learning_rate": 3e-3, "schedule": "constant"}
-    return RewardSettings(**given | {"warmup": 0.0, "max_steps": 3, "save_every": 100, **values})
+    return RewardSettings(**given | {"warmup": 0.0, "max_steps": 2, "save_every": 100, **values})
 
 
 def pairs(count=8, seed=0):
@@ -161,7 +161,7 @@ def test_a_batch_of_nothing_is_a_zero_that_reaches_every_weight(tiny_folder):
         assert all(weight.grad is not None for weight in loaded.model.parameters() if weight.requires_grad)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "glm", "gpt2", "gemma2", "qwen3_moe", "phi"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "glm", "gpt2", "gemma2"])
 def test_rewards_are_the_same_packed_padded_and_alone(models, family):
     batch = flat([pairs()[index] for index in range(4)])
     packed = prepared(models(family), settings())
@@ -292,20 +292,20 @@ def test_every_kind_trains(tiny_folder, tmp_path, values):
 @pytest.mark.parametrize("packing", [True, False])
 def test_checkpointing_changes_nothing(tiny_folder, tmp_path, packing):
     for name, on in (("kept", False), ("again", True)):
-        trained(tiny_folder, tmp_path / name, settings(packing=packing, checkpointing=on))
+        trained(tiny_folder, tmp_path / name, settings(packing=packing, checkpointing=on, max_steps=2))
     one, other = saved(tmp_path / "kept"), saved(tmp_path / "again")
     assert all(torch.allclose(one[name], other[name], atol=1e-6) for name in one)
 
 
 @pytest.mark.parametrize("tuner", ["lora", "full"])
 def test_resume_is_bitwise(tiny_folder, tmp_path, tuner):
-    wanted = settings(tuner=tuner, max_steps=4, save_every=2, dropout=0.1 if tuner == "lora" else 0.0)
+    wanted = settings(tuner=tuner, max_steps=2, save_every=1, dropout=0.1 if tuner == "lora" else 0.0)
     trained(tiny_folder, tmp_path / "straight", wanted)
     shutil.copytree(tmp_path / "straight", tmp_path / "broken")
-    for finished in ("adapter", "model", "checkpoints/checkpoint-4"):
+    for finished in ("adapter", "model", "checkpoints/checkpoint-2"):
         shutil.rmtree(tmp_path / "broken" / finished, ignore_errors=True)
     _, outcome = trained(tiny_folder, tmp_path / "broken", wanted)
-    assert outcome.steps == 4
+    assert outcome.steps == 2
     assert same(saved(tmp_path / "straight"), saved(tmp_path / "broken"))
 
 
@@ -377,7 +377,7 @@ def preferences(project):
 
 
 def test_a_run_learns_twelve_pairs_and_is_no_model_to_talk_with(med, preferences, tiny_folder, project):
-    words = ["--dataset", preferences, "--model", tiny_folder, "--run", "judge", "--epochs", 8, "--lr", 0.01, *STEPS]
+    words = ["--dataset", preferences, "--model", tiny_folder, "--run", "judge", "--epochs", 6, "--lr", 0.01, *STEPS]
     result = med("train", "rm", *words)
     assert result.exit_code == 0, result.stderr
     rows = [json.loads(line) for line in (project / "runs/judge/metrics.jsonl").read_text().splitlines()]
