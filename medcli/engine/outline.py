@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, GenerationConfig
 from transformers.utils.hub import has_file
 
 from medcli.core.model_ref import ADAPTER_CONFIG, ModelRef, prefix_length
@@ -14,7 +14,7 @@ from medcli.core.report import Report
 from medcli.engine import load as loading
 from medcli.engine import remote_code
 from medcli.engine.loaded import Loaded
-from medcli.engine.weights import is_offline, own_dtype, problems_said
+from medcli.engine.weights import config_of, is_offline, own_dtype, problems_said
 
 _GENERATION = "generation_config.json"
 
@@ -70,6 +70,15 @@ def outline(
         prefix=prefix_length(ref.adapters[-1]) if ref.adapters else 0,
         stored=config.dtype or torch.float32,
     )
+
+
+def judge_bytes(ref: ModelRef, *, device: torch.device, report: Report) -> int:
+    """What the layers of the reward model `ref` take on `device`; a head of one number is not worth counting."""
+    base, trusted = loading.opened(ref, report)
+    config = config_of(base, trusted)
+    with remote_code.said(base, trusted), torch.device("meta"):
+        layers = AutoModel.from_config(config, dtype=own_dtype(config, device), trust_remote_code=trusted)
+    return sum(tensor.nbytes for tensor in [*layers.parameters(), *layers.buffers()])
 
 
 def _with_last_adapter(model: Any, stage: Path) -> Any:

@@ -106,15 +106,10 @@ def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
 
 def judge_bytes(reward: str, settings: RolloutSettings, device: "torch.device") -> float:
     """What a reward model takes: its adapter where it is one over the policy's own weights, else all of it."""
-    from medcli.engine import estimate
-    from medcli.engine.outline import outline
+    from medcli.engine import outline
 
     ref = model_ref.resolve(reward)
     last = ref.adapters[-1:]  # those before it are merged into the weights
     adapters = sum(file.stat().st_size for folder in last for file in folder.glob("*.safetensors"))
-    if in_policy(settings, reward):
-        return float(adapters)
-    outlined = outline(ref, device=device, report=Silent())
-    head = outlined.causal_lm.get_output_embeddings().weight
-    tied = outlined.model.config.get_text_config().tie_word_embeddings
-    return estimate.weight_bytes(outlined, "none") - (0 if tied else head.nbytes) + adapters
+    own = 0 if in_policy(settings, reward) else outline.judge_bytes(ref, device=device, report=Silent())
+    return float(own + adapters)
