@@ -209,12 +209,17 @@ def plainly(loaded, examples):
     return torch.stack(sums)
 
 
-@pytest.mark.parametrize("tuner", ["lora", "full"])
-@pytest.mark.parametrize("name", ["sigmoid", "kto"])
-def test_the_reference_is_the_model_as_it_was(tiny_folder, tmp_path, tuner, name):
+@pytest.mark.parametrize(
+    ("tuner", "name", "values"),
+    [
+        ("lora", "kto", {"dropout": 0.3, "checkpointing": True}),
+        ("lora", "sigmoid", {"modules_to_save": ("lm_head", "embed_tokens")}),
+        ("full", "kto", {}),
+    ],
+)
+def test_the_reference_is_the_model_as_it_was(tiny_folder, tmp_path, tuner, name, values):
     """Though the policy moved, and though dropout is on while it learns; no second model is held."""
     data, valid = pairs(6), pairs(2, seed=9)
-    values = {"dropout": 0.3} if tuner == "lora" else {}
     wanted = settings(loss=name, tuner=tuner, **values)
     loaded, _ = train(tiny_folder, tmp_path, wanted, data=data, valid=valid)
     original = tiny_model.loaded(tiny_folder)
@@ -229,7 +234,7 @@ def test_the_reference_is_the_model_as_it_was(tiny_folder, tmp_path, tuner, name
     now.model.load_state_dict(loaded.model.state_dict())
     moved = dpo._asked(now, whole, wanted, Silent())
     if tuner == "lora":
-        assert torch.equal(moved, table[:, :2].reshape(-1))  # adapters off, it still is
+        torch.testing.assert_close(moved, table[:, :2].reshape(-1), rtol=1e-5, atol=1e-4)  # adapters off, it still is
     else:
         assert (moved - table[:, :2].reshape(-1)).abs().max() > 0.1
 
