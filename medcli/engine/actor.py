@@ -108,8 +108,9 @@ class Actor(Loaded):
                 examples = [self._to_its_end(one, tail) for one in some]
                 row = judged(self._collate(examples), len(examples))
                 ends = row.pop(ENDS)
-                hidden = self.model(**row).logits.flatten(0, 1)[ends].float()
-                found += (hidden @ self.score.T).squeeze(-1).tolist()
+                hidden = self.model(**row).logits.flatten(0, 1)[ends]
+                with torch.autocast(self.device.type, enabled=False):  # half precision would make close answers equal
+                    found += (hidden.float() @ self.score.T).squeeze(-1).tolist()
                 advance(len(found))
         return found
 

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -168,6 +168,8 @@ class Loop:
         rewards = arithmetic.judged(
             rollout.scores, ended, penalty=settings.missing_eos_penalty, clip=settings.reward_clip
         )
+        if self.step == 0:
+            rollout = self._expecting(rollout, float(rewards.mean()))
         each = arithmetic.token_rewards(rewards, arithmetic.k1(rollout.old, rollout.reference), mask, self.kl_weight)
         gains = arithmetic.advantages(each, rollout.values, mask, gamma=settings.gamma, gae_lambda=settings.gae_lambda)
         goal = _Goal(gains=arithmetic.whitened(gains, mask), returns=gains + rollout.values)
@@ -181,6 +183,16 @@ class Loop:
                     if settings.kl_stop and done[-1]["policy_kl"] > settings.kl_stop:
                         return _means(done)
         return _means(done)
+
+    @torch.no_grad()
+    def _expecting(self, rollout: Rollout, reward: float) -> Rollout:
+        """Let the values begin at what the first answers brought.
+
+        From zero the last tokens of an answer would look better than all before them until the head has learnt it: an
+        advantage of theirs is discounted by less (lambda).
+        """
+        self._actor.value_head.bias.fill_(reward)
+        return replace(rollout, values=rollout.values + reward * rollout.mask)
 
     def _update(self, rows: Sequence[list[int]], rollout: Rollout, goal: "_Goal") -> dict[str, float]:
         """One optimizer step, unless the policy has already moved too far; the mean figures of its tokens."""

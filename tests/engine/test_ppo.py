@@ -80,16 +80,15 @@ def test_accumulation_learns_as_one_batch(tiny_folder, tmp_path):
         assert torch.allclose(state["exp_avg"], other["state"][number]["exp_avg"], atol=1e-7)
 
 
-def test_an_answer_without_an_end_costs_the_penalty(tiny_folder, tmp_path):
-    """With no reward and no divergence all that is to be expected is the penalty, of answers that do not end."""
+def test_values_begin_at_the_first_answers_reward_and_no_end_costs_the_penalty(tiny_folder, tmp_path):
     report = small.Told()
-    wanted = small.settings(**ONE_UPDATE, missing_eos_penalty=2.0, kl=0.0, gae_lambda=1.0)
-    small.train(tiny_folder, tmp_path / "run", wanted, rule=lambda text: 0.0, report=report, valid=False)
-    assert report.of("ended")[0] < 0.2
-    unended = 1 - report.of("ended")[0]
-    assert report.of("value_loss")[0] == pytest.approx(
-        2.0**2 / 2 * unended, rel=0.1
-    )  # of tokens, of which most have none
+    wanted = small.settings(**ONE_UPDATE, missing_eos_penalty=2.0, kl=0.0)
+    small.train(tiny_folder, tmp_path, wanted, rule=lambda text: 0.5, report=report, valid=False)
+    assert report.of("ended") == [0.0]  # WORDS have no end among them
+    assert report.of("reward") == [0.5]  # the judge's own
+    head = load_file(tmp_path / "checkpoints/checkpoint-1/value_head.safetensors")
+    assert float(head["bias"]) == pytest.approx(0.5 - 2.0, abs=0.01)
+    assert report.of("value_loss") == [pytest.approx(0.0, abs=1e-6)]
 
 
 def updates(path):
