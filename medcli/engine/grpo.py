@@ -36,6 +36,7 @@ from medcli.engine.train_arguments import arguments_of, precision_of
 from medcli.engine.trainer import Outcome, carry_out
 
 _FEWEST = 32  # answers drawn together at least: drawing needs no activations
+_SAME = 1e-6  # rewards that differ by less are equal
 # What TRL calls a figure, and what every method's metrics.jsonl calls it.
 _FIGURES = {
     "reward": "reward",
@@ -43,7 +44,6 @@ _FIGURES = {
     "kl": "kl",
     "entropy": "entropy",
     "completions/mean_length": "response_length",
-    "frac_reward_zero_std": "equal_groups",
 }
 
 
@@ -110,7 +110,8 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
         self._judged, self._data, self._valid = judged, data, valid
         self._settings, self._report = settings, report
         self._precision = precision_of(settings, judged.device)
-        self.keep, self.tokens, self._ended, self._warned = settings.keep_checkpoints, 0, list[bool](), False
+        self.keep, self.tokens, self._warned = settings.keep_checkpoints, 0, False
+        self._ended, self._equal = list[bool](), list[bool]()
         super().__init__(
             model=judged.model,
             reward_funcs=[self._judging(reward) for reward in judged.rewards],
@@ -151,6 +152,13 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
         self.tokens += sum(map(len, prompt_ids)) + sum(len(one.ids) for one in drawn)
         self._ended += [one.ended for one in drawn]
         return [one.ids for one in drawn], None
+
+    def _calculate_rewards(self, *arguments: Any) -> torch.Tensor:
+        """TRL's; and counts groups of equal rewards, among which it does not see those of fractions, for rounding."""
+        rewards: torch.Tensor = super()._calculate_rewards(*arguments)
+        groups = (rewards @ self.reward_weights.to(rewards.device)).view(-1, self._settings.group)
+        self._equal += (groups.amax(1) - groups.amin(1) < _SAME).tolist()
+        return rewards
 
     def _drawn(self, prompts: Sequence[numpy.ndarray], temperature: float) -> list[rollout.Drawn]:
         seed = numpy.random.SeedSequence([self._settings.seed, self.state.global_step]).generate_state(1)[0]
@@ -206,14 +214,15 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
         }
         ours = {name: found[theirs] for theirs, name in names.items() if theirs in found}
         if self._ended:
-            ours["ended"], self._ended = [fmean(self._ended)], []
+            ours |= {"ended": [fmean(self._ended)], "equal_groups": [fmean(self._equal)]}
+            self._ended, self._equal = [], []
         self._metrics["train"] = defaultdict(list, ours)
         self._say_once_when_equal(ours)
         super().log(logs, start_time)
 
     def _say_once_when_equal(self, figures: dict[str, list[float]]) -> None:
         equal = figures.get("equal_groups", [])
-        if equal and min(equal) == 1 and not self._warned:
+        if equal == [1.0] and not self._warned:
             self._warned = True
             self._report.note(
                 f"step {self.state.global_step}: all answers to a prompt were worth the same, so nothing was learnt; "

@@ -181,7 +181,7 @@ def test_equal_rewards_are_told_and_bad_ones_refused(tiny_folder, tmp_path):
         tiny_folder,
         tmp_path / "equal",
         wanted,
-        judged=policy(tiny_folder, wanted, lambda asked, answers: [1.0] * 16),
+        judged=policy(tiny_folder, wanted, lambda asked, answers: [0.2] * 16),
         report=report,
     )
     assert len([note for note in report.notes if "nothing was learnt" in note]) == 1
