@@ -2,6 +2,7 @@
 
     python benchmarks/memory.py             # a ladder of random Llama shapes, about ten minutes on one core
     python benchmarks/memory.py --only 25M  # some of it
+    python benchmarks/memory.py --only ppo  # one method
 
 Measured is the memory of its own (RssAnon) that the process holds at most, looked at every 5 ms, above what it holds
 when it has trained a model of a few thousand weights, so that all libraries are there. Planned is the same figure of
@@ -38,9 +39,16 @@ LADDER: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("60M", "full", {"batch": 2, "accumulate": 2}),
     ("100M", "lora", {"batch": 2}),
     ("100M", "full", {"batch": 1}),
+    ("25M", "rm", {"batch": 4}),
+    ("25M", "dpo", {"batch": 4}),
+    ("25M", "dpo", {"batch": 4, "loss": "simpo", "checkpointing": True}),
+    ("60M", "rm", {"batch": 2, "tuner": "full"}),
+    ("25M", "ppo", {"batch": 8, "rollouts": 32, "max_tokens": 128}),
+    ("25M", "ppo", {"batch": 1, "rollouts": 32, "max_tokens": 128}),
+    ("60M", "ppo", {"batch": 4, "rollouts": 16, "max_tokens": 64, "checkpointing": True}),
 )
 STEPS = 3
-TOKENS = 256  # of each sample
+TOKENS = 256  # of each sample, or of a prompt and its answer
 _NAMES = ("low", "expected", "high")
 
 
@@ -104,26 +112,24 @@ def _make_model(folder: Path, width: int, layers: int) -> None:
 
 def measure(folder: str, method: str, own: dict[str, Any]) -> dict[str, float]:
     """Plan a run and carry it out; MiB above the libraries."""
-    import numpy
     import torch
 
+    from medcli.core.alignment_settings import RolloutSettings
     from medcli.core.model_ref import ModelRef
     from medcli.core.report import Silent
     from medcli.core.run_folder import RunFolder
-    from medcli.engine import attention, estimate, outline
+    from medcli.engine import actor, attention, estimate, lora, outline, ppo
     from medcli.engine.load import load
-    from medcli.engine.pack import Example, Examples
     from medcli.steps.train import METHODS
 
     kind = METHODS.get(method)
+    judged = {"reward": "http://127.0.0.1/"} if method == "ppo" else {}  # no step of this benchmark asks it
     settings = kind.Settings(
-        **{"dataset": ("random",), "max_steps": STEPS, "precision": "bf16", "valid_limit": 0, "save_every": 1000} | own
+        **{"dataset": ("random",), "max_steps": STEPS, "precision": "bf16", "valid_limit": 0, "save_every": 1000}
+        | judged
+        | own
     )
-    chance = numpy.random.default_rng(0)
-    data = Examples(
-        Example(ids=chance.integers(5, 4000, TOKENS).astype(numpy.int32), trained=numpy.arange(TOKENS) > TOKENS // 3)
-        for _ in range(STEPS * settings.batch * settings.accumulate)
-    )
+    data = _data(settings)
     cpu = torch.device("cpu")
     given: dict[str, Any] = {
         "device": cpu,
@@ -131,19 +137,16 @@ def measure(folder: str, method: str, own: dict[str, Any]) -> dict[str, float]:
         "attention": attention.NAME if settings.packing else None,
     }
     target = estimate.target_of(cpu, settings.precision)
-    planned = estimate.estimate(
-        kind.prepare(outline.outline(ModelRef(base=folder), **given), settings),
-        settings,
-        data,
-        quant="none",
-        target=target,
-        steps=STEPS,
-    )
+    planned = _planned(kind.prepare(outline.outline(ModelRef(base=folder), **given), settings), settings, data, target)
 
     def train(model: Path) -> None:
         with tempfile.TemporaryDirectory() as run:
-            loaded = kind.prepare(load(ModelRef(base=str(model)), **given), settings)
-            kind.train(loaded, data, None, settings, RunFolder(Path(run)), Silent())
+            loaded = load(ModelRef(base=str(model)), **given)
+            if isinstance(settings, RolloutSettings):
+                policy = actor.actor_of(lora.prepare(loaded, settings), settings, rewarder=_Judge())
+                ppo.train(policy, data, None, settings, RunFolder(Path(run)), Silent())
+            else:
+                kind.train(kind.prepare(loaded, settings), data, None, settings, RunFolder(Path(run)), Silent())
 
     train(Path(folder).with_name(TINY))
     before = _memory()
@@ -160,6 +163,59 @@ def measure(folder: str, method: str, own: dict[str, Any]) -> dict[str, float]:
     watcher.join()
     total = {name: (attrgetter(name)(planned.total) - attrgetter(name)(target.overhead)) / 2**20 for name in _NAMES}
     return total | {"measured": most[0] - before}
+
+
+class _Judge:
+    """Gives every answer the same."""
+
+    def rewards(self, dialogues: Any, advance: Any) -> list[float]:
+        return [0.0] * len(dialogues)
+
+
+def _data(settings: Any) -> Any:
+    """Random samples of TOKENS tokens, pairs of such, or prompts that leave room for an answer."""
+    import numpy
+
+    from medcli.core.alignment_settings import PairSettings, RolloutSettings
+    from medcli.core.reading import Asked
+    from medcli.core.record import Message
+    from medcli.engine.pack import Example, Examples, Pairs, Prompts
+
+    chance = numpy.random.default_rng(0)
+
+    def examples(count: int, length: int, prompt: int) -> Examples:
+        return Examples(
+            Example(ids=chance.integers(5, 4000, length).astype(numpy.int32), trained=numpy.arange(length) > prompt)
+            for _ in range(count)
+        )
+
+    samples = STEPS * settings.batch * settings.accumulate
+    if isinstance(settings, RolloutSettings):
+        asked = Asked(id="", messages=(Message(role="user", content="?"),), reference="")
+        return Prompts(examples(samples, TOKENS - settings.max_tokens, TOKENS), [asked] * samples)
+    if isinstance(settings, PairSettings):
+        return Pairs(examples(2 * samples, TOKENS, TOKENS // 3))
+    return examples(samples, TOKENS, TOKENS // 3)
+
+
+def _planned(loaded: Any, settings: Any, data: Any, target: Any) -> Any:
+    from medcli.core.alignment_settings import DpoSettings, PpoSettings, RewardSettings
+    from medcli.engine import dpo, estimate, rollout_estimate
+    from medcli.engine.experience import DRAWN
+    from medcli.engine.reward import PairwiseReward
+
+    how: dict[str, Any] = {"quant": "none", "target": target, "steps": STEPS}
+    if isinstance(settings, PpoSettings):
+        drawing = rollout_estimate.Drawing(
+            answers=settings.rollouts, together=min(settings.rollouts, DRAWN), reads=2, passes=settings.ppo_epochs
+        )
+        return rollout_estimate.estimate(loaded, settings, data, drawing, **how)
+    objective: Any = None
+    if isinstance(settings, RewardSettings):
+        objective = PairwiseReward(loaded, settings)
+    if isinstance(settings, DpoSettings):
+        objective = dpo.rehearsed(loaded, settings, data)
+    return estimate.estimate(loaded, settings, data, **how, objective=objective)
 
 
 def _memory() -> float:
