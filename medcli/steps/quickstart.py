@@ -1,10 +1,11 @@
 """The main job, end to end, on what ships with `med`: data, base model, LoRA, judgement, merge, an answer."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medcli.core import run_folder
 from medcli.core.build_settings import BuildSettings
@@ -41,7 +42,16 @@ class Settings:
     """What `med quickstart` can be told."""
 
     limit: int | None = setting(None, help="Ask only so many questions before and after, not all.", minimum=1)
+    full: bool = setting(False, help="All stages: pt, lora, rm, ppo and dpo, each examined; under ten minutes.")
     seed: int = setting(42, help="Seed of the run.", minimum=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """The share of exact answers, and the file that holds them."""
+
+    exact: Score
+    answers: Path
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,68 +67,72 @@ class Tour:
     answer: str = ""
     peak_gib: float = 0.0
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Measure the seconds of a part."""
-        started = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - started
+
+@contextmanager
+def part(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Measure the seconds of a part of a tour."""
+    started = time.monotonic()
+    yield
+    seconds[name] = time.monotonic() - started
 
 
 def quickstart(settings: Settings, report: Report, watch: Callable[[str], None] = lambda line: None) -> Tour:
     """Take the whole tour in this project's `data/` and `runs/`; `watch` hears what each part found."""
     tour = Tour()
-    with tour.part("data"):
+    with part(tour.seconds, "data"):
         data = build_data.build(DATASET, BuildSettings(), report=report)
     counts = data.manifest["counts"]
     watch(f"data      {counts['train']:,} questions to learn from, {counts['test']:,} in phrasings never trained on")
-    with tour.part("base model"):
-        _make_base(report)
-    with tour.part("exam of the base"):
-        tour.before = _exam(TINY, settings, report)
-    watch(f"base      {_percent(tour.before)} exact answers")
-    with tour.part("LoRA"):
-        run = _train(settings, report)
+    with part(tour.seconds, "base model"):
+        make_base(report)
+    with part(tour.seconds, "exam of the base"):
+        tour.before = exam(TINY, settings, report).exact
+    watch(f"base      {percent(tour.before)} exact answers")
+    with part(tour.seconds, "LoRA"):
+        named = {"dataset": (DATASET,), "run": run_folder.free_name("quickstart"), "seed": settings.seed}
+        run = trained("lora", {**LORA, **named}, report)
     tour.run = run.path
-    with tour.part("exam of the run"):
-        tour.after = _exam(str(run.path), settings, report)
-    watch(f"LoRA      {_percent(tour.after)} exact answers")
-    with tour.part("merge"):
+    with part(tour.seconds, "exam of the run"):
+        tour.after = exam(str(run.path), settings, report).exact
+    watch(f"LoRA      {percent(tour.after)} exact answers")
+    with part(tour.seconds, "merge"):
         tour.merged = merge.merge(str(run.path), merge.Settings(), report).path
     watch(f"merge     {tour.merged}: greedy answers equal to the adapter's")
-    with tour.part("one answer"):
-        tour.question, tour.answer = _ask(tour.merged, data, report)
-    tour.peak_gib = _peak_gib()
+    with part(tour.seconds, "one answer"):
+        tour.question, tour.answer = ask(tour.merged, data, report)
+    tour.peak_gib = peak_gib()
     return tour
 
 
-def _make_base(report: Report) -> None:
+def make_base(report: Report) -> None:
+    """Make med-tiny when it is not there."""
     report.stage("loading torch and transformers")
     from medcli.engine import tiny
 
     tiny.ensure(report)
 
 
-def _exam(model: str, settings: Settings, report: Report) -> Score:
+def exam(model: str, settings: Settings, report: Report) -> Examined:
     """The share of exactly right answers on phrasings never trained on."""
     asked = evaluate.Settings(dataset=DATASET, split="test", limit=settings.limit, max_tokens=LONGEST_ANSWER)
-    scores = evaluate.evaluate(model, asked, report).scores
-    return next(score for score in scores if score.metric == "exact")
+    found = evaluate.evaluate(model, asked, report)
+    return Examined(exact=next(score for score in found.scores if score.metric == "exact"), answers=found.file)
 
 
-def _train(settings: Settings, report: Report) -> run_folder.RunFolder:
-    flags = {**LORA, "dataset": (DATASET,), "run": run_folder.free_name("quickstart"), "seed": settings.seed}
-    method = train.METHODS.get("lora")
-    resolved: Resolved[TrainSettings] = resolve_settings(method.Settings, "train.lora", Layers(flags=flags))
-    run = train.new_run("lora", resolved.values)
+def trained(method: str, flags: Mapping[str, Any], report: Report) -> run_folder.RunFolder:
+    """A finished run of `method`, as its command would make it; Ctrl-C ends the tour."""
+    settings = train.METHODS.get(method).Settings
+    resolved: Resolved[TrainSettings] = resolve_settings(settings, f"train.{method}", Layers(flags=flags))
+    run = train.new_run(method, resolved.values)
     with run.held():
-        outcome = train.carry_out(train.prepare("lora", resolved, report), run, report)
+        outcome = train.carry_out(train.prepare(method, resolved, report), run, report)
     if outcome.interrupted:
         raise KeyboardInterrupt
     return run
 
 
-def _ask(model: Path, data: DatasetFolder, report: Report) -> tuple[str, str]:
+def ask(model: Path, data: DatasetFolder, report: Report) -> tuple[str, str]:
+    """The first question of the exam, and the model's answer."""
     from medcli.engine.speaker import open_speaker
 
     record = next(iter(data.records("test")))
@@ -130,12 +144,13 @@ def _ask(model: Path, data: DatasetFolder, report: Report) -> tuple[str, str]:
     return question, "".join(speaker.reply(asked, Sampling(max_tokens=LONGEST_ANSWER)))
 
 
-def _peak_gib() -> float:
+def peak_gib() -> float:
     """The most memory this process held, from the kernel's own account."""
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def _percent(score: Score) -> str:
+def percent(score: Score) -> str:
+    """A share as people read it, with its interval."""
     return f"{score.value:.1%} ({score.low:.1%} – {score.high:.1%}, n = {score.count})"
