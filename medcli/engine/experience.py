@@ -14,8 +14,6 @@ from medcli.engine.actor import Actor, Answered
 from medcli.engine.pack import Example, Prompts
 from medcli.engine.rollout import draw
 
-DRAWN = 32  # answers drawn at one time
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
@@ -58,7 +56,7 @@ def gather(
         max_tokens=settings.max_tokens,
         temperature=temperature,
         generator=torch.Generator(actor.device).manual_seed(seed),
-        batch=DRAWN,
+        batch=settings.drawn_together,
         precision=actor.precision,
         advance=_unheard,
     )

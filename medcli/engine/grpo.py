@@ -35,7 +35,6 @@ from medcli.engine.pack import Prompts
 from medcli.engine.train_arguments import arguments_of, precision_of
 from medcli.engine.trainer import Outcome, carry_out
 
-_FEWEST = 32  # answers drawn together at least: drawing needs no activations
 _SAME = 1e-6  # rewards that differ by less are equal
 # What TRL calls a figure, and what every method's metrics.jsonl calls it.
 _FIGURES = {
@@ -168,7 +167,7 @@ class _Trainer(WholeCheckpoints, GRPOTrainer):
             max_tokens=self._settings.max_tokens,
             temperature=temperature,
             generator=torch.Generator(self._judged.device).manual_seed(int(seed)),
-            batch=max(self._settings.batch, _FEWEST),
+            batch=self._settings.drawn_together,
             precision=self._precision,
             advance=lambda done: None,
         )

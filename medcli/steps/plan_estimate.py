@@ -78,7 +78,6 @@ def _read_before(prepared: Prepared, settings: TrainSettings) -> float:
 
 def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
     """How the method draws its answers, and what it holds to have them judged."""
-    from medcli.engine.experience import DRAWN
     from medcli.engine.rollout_estimate import Drawing
 
     models = [term.name for term in rewards_of(settings) if is_model(term)]
@@ -87,7 +86,7 @@ def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
         value_head = prepared.loaded.head.in_features + 1
         return Drawing(
             answers=settings.rollouts,
-            together=min(settings.rollouts, DRAWN),
+            together=min(settings.rollouts, settings.drawn_together),
             reads=3,  # by the policy, the reference and the judge
             passes=settings.ppo_epochs,
             beside=4 * value_head + judges,
@@ -97,7 +96,7 @@ def drawing_of(prepared: Prepared, settings: RolloutSettings) -> "Drawing":
     answers = settings.batch * settings.accumulate
     return Drawing(
         answers=answers,
-        together=min(answers, max(settings.batch, DRAWN)),
+        together=min(answers, settings.drawn_together),
         reads=(settings.kl > 0) + len(models),
         passes=1,
         beside=judges,
