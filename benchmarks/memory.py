@@ -201,13 +201,15 @@ def _data(settings: Any) -> Any:
 def _planned(loaded: Any, settings: Any, data: Any, target: Any) -> Any:
     from medcli.core.alignment_settings import DpoSettings, PpoSettings, RewardSettings
     from medcli.engine import dpo, estimate, rollout_estimate
-    from medcli.engine.experience import DRAWN
     from medcli.engine.reward import PairwiseReward
 
     how: dict[str, Any] = {"quant": "none", "target": target, "steps": STEPS}
     if isinstance(settings, PpoSettings):
         drawing = rollout_estimate.Drawing(
-            answers=settings.rollouts, together=min(settings.rollouts, DRAWN), reads=2, passes=settings.ppo_epochs
+            answers=settings.rollouts,
+            together=min(settings.rollouts, settings.drawn_together),
+            reads=2,
+            passes=settings.ppo_epochs,
         )
         return rollout_estimate.estimate(loaded, settings, data, drawing, **how)
     objective: Any = None
