@@ -21,7 +21,7 @@ from medcli.core.record import Message, Preference, Row
 HELP = "a table of diseases in TOML as preferences, right against wrong answers; taken only when named"
 SEED = 42
 MADE_UP = "made-up"  # what is said of a disease that the table does not hold
-TRAIN = 5  # pairs for each fact, each in a phrasing of its own
+TRAIN = 12  # pairs for each fact, each in a phrasing of its own
 VALID, VALID_UNKNOWN = 170, 30  # pairs in phrasings of training, but not those trained on
 TEST, TEST_UNKNOWN = 340, 60  # pairs in phrasings that are never trained on
 
@@ -58,7 +58,7 @@ class _Pairs:
 
         Kinds that took turns would examine each fact in the one kind that it was never trained in.
         """
-        kind = self.chance.choice(list(_WRONG))
+        kind = self.chance.choice(_DRAWN)
         rejected = _WRONG[kind](fact, self.known, self.chance)
         return self.row(fact, question, (fact.say(ANSWER), rejected), split, (str(number), kind))
 
@@ -142,6 +142,12 @@ def _another_attribute(fact: Fact, known: Sequence[Fact], chance: random.Random)
     return chance.choice(own).say(ANSWER) if own else _another_disease(fact, known, chance)
 
 
+def _nothing_right(fact: Fact, known: Sequence[Fact], chance: random.Random) -> str:
+    """A true sentence about another disease, and about something else of it."""
+    stranger = _stranger(fact, known, chance)
+    return _another_attribute(stranger, known, chance)
+
+
 def _one_value_swapped(fact: Fact, known: Sequence[Fact], chance: random.Random) -> str:
     values = list(fact.values)
     values[chance.randrange(len(values))] = chance.choice(_stranger(fact, known, chance).values)
@@ -168,8 +174,10 @@ _WRONG: dict[str, _Wrong] = {
     "values-of-another": _values_of_another,
     "another-disease": _another_disease,
     "another-attribute": _another_attribute,
+    "nothing-right": _nothing_right,
     "one-value-swapped": _one_value_swapped,
     "refused": _refused,
     "broken-off": _broken_off,
     "does-not-stop": _does_not_stop,
 }
+_DRAWN = (*_WRONG, *("another-attribute",) * 3)  # the hardest to tell comes most often
