@@ -120,6 +120,15 @@ def test_a_real_pretrained_model_speaks(med, project):
     assert ", there was a little girl named Lily" in text
 
 
+def test_the_full_tour_takes_every_stage(med, project, cached_tiny):
+    result = med("quickstart", "--full", "--limit", 6, "--json")
+    assert result.exit_code == 0, result.stderr
+    tour = json.loads(result.stdout)
+    assert list(tour["runs"]) == ["pt", "lora", "rm", "ppo", "dpo"]
+    assert [goal["stage"] for goal in tour["goals"]] == ["pt", "rm", "ppo", "ppo", "ppo", "dpo", "dpo"]
+    assert (project / tour["merged"] / "model.safetensors").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_quickstart_learns(med, project):
@@ -130,3 +139,13 @@ def test_quickstart_learns(med, project):
     assert found["before"]["value"] <= 0.2
     assert found["after"]["value"] >= 0.9
     assert found["peak_gib"] <= 3.0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_full_tour_reaches_its_goals(med, project):
+    """Pairs are judged as the table does, rewards rise, answers stay right, and a policy stays near where it was."""
+    result = med("quickstart", "--full", "--json")
+    assert result.exit_code == 0, result.stderr
+    tour = json.loads(result.stdout)
+    assert [goal for goal in tour["goals"] if not goal["met"]] == []

@@ -6,7 +6,7 @@ this one is right about every other time, as models are that people align.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,33 @@ from medcli.core.report import Report
 from medcli.core.rewarder import Rewarder
 from medcli.core.run_folder import RunFolder
 from medcli.core.score import Score, score_of
-from medcli.steps import build_data, evaluate_pairs, merge, quickstart
+from medcli.makers import preference
+from medcli.steps import build_data, evaluate_pairs, make_data, merge, quickstart
 from medcli.steps.quickstart import DATASET, LORA, Settings, part, percent
 
-PAIRS, TEXT = "knowledge-pairs", "knowledge-text"
+PAIRS, TEXT, OWN = "knowledge-pairs", "knowledge-text", "knowledge-own"
 ADAPTER = {key: LORA[key] for key in ("rank", "alpha", "batch", "max_length", "keep_checkpoints", "valid_limit")}
 # What each stage is given beside its data; for a real model start from the defaults.
 STAGES: Mapping[str, Mapping[str, Any]] = {
     "pt": {"tuner": "full", "learning_rate": 1e-3, "batch": 2, "epochs": 2.0, "keep_checkpoints": 1},
-    "lora": {**LORA, "epochs": 0.7},
-    "rm": {**ADAPTER, "learning_rate": 2e-3, "epochs": 2.0},
-    "ppo": {**ADAPTER, "learning_rate": 1e-3, "max_tokens": 60, "rollouts": 128, "max_steps": 40},
-    "dpo": {**ADAPTER, "learning_rate": 5e-4},
+    "lora": {**LORA, "epochs": 1.0},
+    "rm": {**ADAPTER, "learning_rate": 1e-3, "schedule": "linear", "warmup": 0.05, "epochs": 3.0},
+    "ppo": {
+        **ADAPTER,
+        "learning_rate": 3e-4,
+        "temperature": 0.5,
+        "max_tokens": 60,
+        "rollouts": 128,
+        "max_steps": 35,
+        "sample_every": 0,
+    },
+    "dpo": {**ADAPTER, "learning_rate": 1e-4, "beta": 0.3, "epochs": 2.0},
 }
+ANSWERS = preference.Settings(name=OWN, samples=1, temperature=0.8, max_tokens=60, limit=3000)  # a split
 PAIRS_RIGHT = 0.85  # share of held-out pairs
 EXACT_LOST = 0.03  # by which the share of exact answers may fall
-KL_TARGET = 10.0  # nat an answer
+REHEARSED = 2  # steps of each stage when only so many questions are asked
+DIVERGENCE = 5.0  # from the model before, nat an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +84,10 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
     """Take the whole tour in this project's `data/` and `runs/`; `watch` hears what each part found."""
     tour = FullTour()
 
-    def stage(method: str, dataset: str, **flags: Any) -> RunFolder:
-        named = {"dataset": (dataset,), "run": run_folder.free_name(f"tour-{method}"), "seed": settings.seed}
+    def stage(method: str, *datasets: str, **flags: Any) -> RunFolder:
+        named = {"dataset": datasets, "run": run_folder.free_name(f"tour-{method}"), "seed": settings.seed}
+        if settings.limit:
+            flags["max_steps"] = REHEARSED
         with part(tour.seconds, method):
             tour.runs[method] = quickstart.trained(method, {**STAGES[method], **named, **flags}, report)
         return tour.runs[method]
@@ -89,11 +102,13 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
         quickstart.make_base(report)
     found(_read(text, str(stage("pt", TEXT, model=TINY).path), report))
     supervised = str(stage("lora", DATASET, model=str(tour.runs["pt"].path)).path)
-    judge = str(stage("rm", PAIRS, model=supervised).path)
+    with part(tour.seconds, "pairs of its own"):
+        _own_pairs(supervised, settings, report)
+    judge = str(stage("rm", PAIRS, OWN, model=supervised).path)
     with part(tour.seconds, "exam of the judge"):
         found(_judges(judge, settings, report))
     stage("ppo", DATASET, model=supervised, reward=judge)
-    stage("dpo", PAIRS, model=supervised)
+    stage("dpo", OWN, model=supervised)
     with part(tour.seconds, "exams"):
         rewarder = _opened(judge, report)
         before, *after = (_examined(tour.runs[name], rewarder, settings, report) for name in ("lora", "ppo", "dpo"))
@@ -108,6 +123,16 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
         tour.question, tour.answer = quickstart.ask(tour.merged, questions, report)
     tour.peak_gib = quickstart.peak_gib()
     return tour
+
+
+def _own_pairs(model: str, settings: Settings, report: Report) -> None:
+    """The model's own wrong answers against the right ones: a judge that never saw them would be deceived by them.
+
+    What nearly repeats a held-out pair of the other set is left out of both, so that both may be learnt from together.
+    """
+    wanted = replace(ANSWERS, model=model, limit=settings.limit or ANSWERS.limit, seed=settings.seed)
+    make_data.make_preference(DATASET, wanted, BuildSettings(without=(PAIRS,)), report)
+    build_data.build(PAIRS, BuildSettings(without=(OWN,)), report=report)
 
 
 def _read(text: DatasetFolder, run: str, report: Report) -> Goal:
@@ -161,9 +186,25 @@ def _examined(run: RunFolder, rewarder: Rewarder, settings: Settings, report: Re
 
 
 def _gains(name: str, before: _Speaks, after: _Speaks, settings: Settings) -> list[Goal]:
-    """What an aligned run is to reach: a higher reward, and answers that are as right as they were."""
+    """What an aligned run is to reach: a higher reward, and answers that are as right as they were; near where it was.
+
+    How far dpo went is not measured on the way.
+    """
     low, high = (score_of("reward", speaks.rewards, settings.seed) for speaks in (before, after))
     kept = before.exact.value - EXACT_LOST
+    divergence = after.run.table()["result"].get("kl")
+    near = (
+        []
+        if divergence is None
+        else [
+            Goal(
+                stage=name,
+                wanted=f"a KL of at most {DIVERGENCE:g} nat an answer",
+                found=f"KL {divergence:.2f} nat an answer",
+                met=divergence <= DIVERGENCE,
+            )
+        ]
+    )
     return [
         Goal(
             stage=name,
@@ -177,6 +218,7 @@ def _gains(name: str, before: _Speaks, after: _Speaks, settings: Settings) -> li
             found=f"{percent(after.exact)} exact answers",
             met=after.exact.value >= kept,
         ),
+        *near,
     ]
 
 

@@ -41,7 +41,9 @@ LORA = {
 class Settings:
     """What `med quickstart` can be told."""
 
-    limit: int | None = setting(None, help="Ask only so many questions before and after, not all.", minimum=1)
+    limit: int | None = setting(
+        None, help="Ask only so many questions before and after, not all; with --full a rehearsal.", minimum=1
+    )
     full: bool = setting(False, help="All stages: pt, lora, rm, ppo and dpo, each examined; under ten minutes.")
     seed: int = setting(42, help="Seed of the run.", minimum=0)
 
