@@ -32,9 +32,12 @@ def show_end(run: RunFolder, outcome: "Outcome", as_json: bool) -> None:
         console.say(f"stopped after step {outcome.steps} of {outcome.total}; nothing is lost")
         console.say(f"go on with:  med train {run.table()['run']['method']} --resume --run {run.name}")
     else:
-        said = ", ".join(f"{word} {figures[key]:.4g}" for key, word in _RESULTS.items() if key in figures)
-        console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, {said}")
         ref = resolve(str(run.path))
+        found = {
+            key: word for key, word in _RESULTS.items() if key in figures and not (ref.is_reward and "reward" in key)
+        }
+        said = ", ".join(f"{word} {figures[key]:.4g}" for key, word in found.items())
+        console.say(f"{run.path}: {outcome.steps} steps in {outcome.seconds:.0f} s, {said}")
         if ref.is_reward:
             console.say(f"next:  med eval {run.name} --dataset PAIRS    med train ppo --reward {run.name} --model …")
             return
