@@ -117,6 +117,12 @@ class RolloutSettings(LoraSettings):
     dropout: float = left_out(0.0)  # the probabilities of the same answer must not change by chance
     init: Literal["default", "pissa"] = left_out("default")
     continue_run: bool = left_out(False)
+    modules_to_save: tuple[str, ...] = left_out(())  # the model's own modules are the reference's too
+    devices: int = left_out(1)
+    nodes: int = left_out(1)
+    node_rank: int = left_out(0)
+    main_address: str = left_out("")
+    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = left_out("ddp")
 
     @property
     def drawn_together(self) -> int:
@@ -126,6 +132,8 @@ class RolloutSettings(LoraSettings):
     def check_rollouts(self) -> None:
         """Refuse adapters and lengths that cannot be; raises UsageError."""
         self.check_adapters()
+        if self.devices * self.nodes > 1:  # a launcher's word
+            raise UsageError("policies are trained in one process", hint="start it by itself, without a launcher")
         if self.max_tokens >= self.max_length:
             raise UsageError(
                 f"--max-tokens {self.max_tokens} leaves no room for the prompt in --max-length {self.max_length}",
@@ -164,13 +172,7 @@ class PpoSettings(RolloutSettings):
     reward_clip: float = setting(10.0, help="Rewards are cut to ± this; 0 = not.", minimum=0.0)
     missing_eos_penalty: float = setting(1.0, help="Taken from the reward of an answer that does not end.", minimum=0.0)
     entropy_bonus: float = setting(0.0, help="Weight of the entropy, which keeps answers varied.", minimum=0.0)
-    modules_to_save: tuple[str, ...] = left_out(())  # the model's own modules are the reference's too
     log_every: int = left_out(0)  # every step has its line
-    devices: int = left_out(1)
-    nodes: int = left_out(1)
-    node_rank: int = left_out(0)
-    main_address: str = left_out("")
-    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = left_out("ddp")
 
     def __post_init__(self) -> None:
         self.check_rollouts()
@@ -198,17 +200,9 @@ class GrpoSettings(RolloutSettings):
     kl: float = setting(0.0, help="Weight of the divergence from the model it began as.", minimum=0.0)
     clip: float = left_out(0.2)  # the ratio is 1 when an answer is learnt from once
     packing: bool = left_out(False)
-    modules_to_save: tuple[str, ...] = left_out(())  # the model's own modules are the reference's too
-    devices: int = left_out(1)
-    nodes: int = left_out(1)
-    node_rank: int = left_out(0)
-    main_address: str = left_out("")
-    strategy: Literal["ddp", "fsdp2", "zero2", "zero3"] = left_out("ddp")
 
     def __post_init__(self) -> None:
         self.check_rollouts()
-        if self.devices * self.nodes > 1:  # a launcher's word
-            raise UsageError("grpo trains in one process", hint="start it by itself, without a launcher")
         answers = self.batch * self.accumulate
         if answers % self.group:
             whole = math.lcm(self.group, self.accumulate) // self.accumulate

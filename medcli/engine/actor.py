@@ -16,11 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medcli.core import model_ref
-from medcli.core import world as worlds
 from medcli.core.alignment_settings import PpoSettings
 from medcli.core.batches import batches
 from medcli.core.chat_template import plain
-from medcli.core.errors import ModelError, UsageError
+from medcli.core.errors import ModelError
 from medcli.core.model_ref import ADAPTER_CONFIG, ModelRef
 from medcli.core.reading import Asked, last_answer
 from medcli.core.record import Message
@@ -167,8 +166,6 @@ def prepare(loaded: Loaded, settings: PpoSettings) -> Loaded:
     Raises ModelError when no model is called `settings.reward`, or it does not judge; ServiceError when it cannot be
     reached.
     """
-    if worlds.current().size > 1:
-        raise UsageError("ppo trains in one process", hint="start it by itself, without a launcher")
     ref = None if _is_address(settings.reward) else reward_ref(settings.reward)
     adapted = lora.prepare(loaded, settings)
     if isinstance(adapted, Outline):
