@@ -10,7 +10,7 @@ from tests import tiny_model
 def test_lora_plus_lets_the_b_matrices_learn_faster(tiny_folder):
     settings = LoraSettings(dataset=("x",), rate_ratio=16, weight_decay=0.1, precision="fp32")
     adapted = lora.prepare(tiny_model.loaded(tiny_folder), settings)
-    make = lora._optimizer(settings)
+    make = lora.optimizer_of(settings)
     groups = make(adapted.model, torch.optim.AdamW, {"lr": 1e-3}).param_groups
     rate = {id(weight): group["lr"] for group in groups for weight in group["params"]}
     decay = {id(weight): group["weight_decay"] for group in groups for weight in group["params"]}
@@ -22,7 +22,7 @@ def test_lora_plus_lets_the_b_matrices_learn_faster(tiny_folder):
 
 
 def test_without_a_ratio_the_usual_optimizer_serves(tiny_folder):
-    assert lora._optimizer(LoraSettings(dataset=("x",))) is None
+    assert lora.optimizer_of(LoraSettings(dataset=("x",))) is None
 
 
 def test_modules_saved_whole_learn_beside_the_adapters(tiny_folder):
