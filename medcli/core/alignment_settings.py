@@ -66,7 +66,7 @@ class DpoSettings(PairSettings):
     )
     label_smoothing: float = setting(0.0, help="Share of pairs that may be the wrong way round (sigmoid).", minimum=0.0)
     target_margin: float = setting(
-        1.0, help="simpo: by how much the better answer's reward is to be higher.", minimum=0.0
+        1.0, help="By how much the better answer's reward is to be higher (simpo).", minimum=0.0
     )
     learning_rate: float = setting(
         0.0, flag="lr", help="Peak learning rate; 0 = 1e-5, or 1e-6 with --tuner full.", minimum=0.0

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from medcli.core.errors import DataError, UsageError
+from medcli.core.reading import DIALOGUES, PAIRS
 from medcli.core.report import Silent
 from medcli.core.train_settings import TrainSettings
 from medcli.steps.train_data import sources_of, training_records
@@ -31,12 +32,12 @@ def built(tmp_path, name, count, extra=(), **settings):
 
 
 def sources(*dataset, report=None, **settings):
-    return sources_of(TrainSettings(dataset=dataset, **settings), "conversation", report or Silent())
+    return sources_of(TrainSettings(dataset=dataset, **settings), DIALOGUES, report or Silent())
 
 
 def trained(*dataset, **settings):
     settings = TrainSettings(dataset=dataset, **settings)
-    found = sources_of(settings, "conversation", Silent())
+    found = sources_of(settings, DIALOGUES, Silent())
     return [record.source for record in training_records(found, settings)], found
 
 
@@ -112,7 +113,7 @@ def test_a_set_that_asks_what_another_holds_out_is_refused(project, tmp_path):
 def test_a_set_of_another_kind_is_refused(project, tmp_path):
     built(tmp_path, "甲", 30)
     with pytest.raises(DataError, match="learns from preferences"):
-        sources_of(TrainSettings(dataset=("甲",)), "preference", Silent())
+        sources_of(TrainSettings(dataset=("甲",)), PAIRS, Silent())
 
 
 def test_a_pattern_is_called_after_its_folder(project, tmp_path):
