@@ -139,6 +139,17 @@ def test_a_run_that_was_stopped_goes_on_bitwise_in_a_later_epoch(tiny_folder, tm
     assert same(saved(tmp_path / "broken"), saved(tmp_path / "straight"))
 
 
+def test_neither_bf16_nor_checkpointing_is_on_unasked(tiny_folder, tmp_path):
+    """TRL's own defaults are yes to both, also on a CPU; so is a tracker that is not there."""
+    wanted = settings(precision="fp32")
+    made = grpo._arguments(policy(tiny_folder, wanted), wanted, RunFolder(tmp_path), 4, False)
+    assert not made.bf16
+    assert not made.gradient_checkpointing
+    assert not made.activation_checkpointing
+    assert made.report_to == []
+    assert grpo._arguments(policy(tiny_folder, wanted), settings(precision="bf16"), RunFolder(tmp_path), 4, False).bf16
+
+
 def test_a_rate_ratio_has_its_effect(tiny_folder, tmp_path):
     """Adam's first step moves each weight by its rate."""
     train(tiny_folder, tmp_path / "run", settings(max_steps=1, rate_ratio=4.0))
