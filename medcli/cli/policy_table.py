@@ -14,7 +14,7 @@ _COLUMNS = {
     "eval_reward": ("held out", "{:.3f}"),
     "tokens_per_second": ("tok/s", "{:,.0f}"),
 }
-_WIDTH = 10
+_WIDTH = 11
 _HEAD_EVERY = 20  # rows
 
 
