@@ -93,7 +93,7 @@ def measured(loaded, objective, examples) -> tuple[Part, dict[str, torch.Tensor]
     return part, {name: weight.grad.clone() for name, weight in loaded.model.named_parameters() if weight.requires_grad}
 
 
-def alike(ours, theirs):
+def assert_alike(ours, theirs):
     """Two losses, and two sets of gradients, which TRL's model may have more of for what does not learn."""
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
     assert any(gradient.abs().max() > 1e-3 for gradient in ours[1].values())
@@ -151,7 +151,7 @@ def test_loss_and_gradients_are_those_of_trls_trainer(tiny_folder, tmp_path, riv
     rows = [{"prompt": "头", "chosen": "痛", "rejected": "晕"}]
     model = prepared(tiny_folder, settings(packing=False)).model
     trl = rival(DPOTrainer, DPOConfig, model, rows, loss_type=name, beta=0.3)
-    alike((part.loss.detach() / 5, gradients), judged(trl, of_trl([*examples[::2], *examples[1::2]]), 5))
+    assert_alike((part.loss.detach() / 5, gradients), judged(trl, of_trl([*examples[::2], *examples[1::2]]), 5))
 
 
 def test_kto_is_that_of_trls_trainer(tiny_folder, tmp_path, rival):
@@ -171,7 +171,7 @@ def test_kto_is_that_of_trls_trainer(tiny_folder, tmp_path, rival):
     batch["label"] = torch.tensor([True, False] * 5)
     theirs = judged(trl, batch, 5)
     assert float(part.figures["divergence"]) > 0.1
-    alike((part.loss.detach() / 5, gradients), theirs)
+    assert_alike((part.loss.detach() / 5, gradients), theirs)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -183,7 +183,7 @@ def test_packed_and_padded_rows_are_alike(tiny_folder, tmp_path, name):
         objective = objective_of(loaded, wanted, [data], tmp_path / str(packing))
         part, gradients = measured(loaded, objective, flat([data[index] for index in range(5)]))
         found.append((torch.stack([part.loss.detach(), *part.figures.values()]), gradients))
-    alike(*found)
+    assert_alike(*found)
 
 
 @pytest.mark.parametrize("tuner", ["lora", "full"])
@@ -282,7 +282,7 @@ def test_pieces_of_a_batch_add_up(tiny_folder, tmp_path, name):
     whole = measured(loaded, objective, flat([data[index] for index in range(4)]))
     parts = [measured(loaded, objective, flat(samples)) for samples in ([data[3]], [data[0], data[2]], [data[1]])]
     added = {key: sum(gradients[key] for _, gradients in parts) for key in whole[1]}
-    alike((whole[0].loss, whole[1]), (sum(part.loss for part, _ in parts), added))
+    assert_alike((whole[0].loss, whole[1]), (sum(part.loss for part, _ in parts), added))
 
 
 @pytest.mark.parametrize("name", ["sigmoid", "kto"])

@@ -32,7 +32,7 @@ def rival(**values):
     return SimpleNamespace(**shared | values)
 
 
-def same(ours, theirs, values, exact=1e-5):
+def assert_same(ours, theirs, values, exact=1e-5):
     """Two losses of [2, pairs] and their gradients."""
     found = []
     for loss in (ours, theirs):
@@ -48,7 +48,7 @@ def same(ours, theirs, values, exact=1e-5):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_sigmoid_is_trls(trl, beta, smoothing):
     of_trl = rival(loss_type="sigmoid", beta=beta, label_smoothing=smoothing)
-    same(
+    assert_same(
         lambda one, two: losses.sigmoid(one, two, beta=beta, label_smoothing=smoothing),
         lambda one, two: trl.cpo(of_trl, one, two)[0],
         POLICY,
@@ -60,13 +60,13 @@ def test_sigmoid_is_trls(trl, beta, smoothing):
 def test_hinge_and_ipo_are_trls(trl, beta, name):
     ours = {"hinge": losses.hinge, "ipo": losses.ipo}[name]
     of_trl = rival(loss_type=name, beta=beta)
-    same(lambda one, two: ours(one, two, beta=beta), lambda one, two: trl.cpo(of_trl, one, two)[0], POLICY)
+    assert_same(lambda one, two: ours(one, two, beta=beta), lambda one, two: trl.cpo(of_trl, one, two)[0], POLICY)
 
 
 @pytest.mark.parametrize("margin", [0.0, 1.0])
 def test_simpo_is_trls(trl, margin):
     of_trl = rival(loss_type="simpo", beta=2.0, simpo_gamma=margin)
-    same(
+    assert_same(
         lambda one, two: losses.simpo(one, two, beta=2.0, target_margin=margin),
         lambda one, two: trl.cpo(of_trl, one, two)[0],
         MEANS,
@@ -76,7 +76,7 @@ def test_simpo_is_trls(trl, margin):
 @pytest.mark.parametrize("beta", BETAS)
 def test_orpo_is_trls(trl, beta):
     of_trl = rival(beta=beta)
-    same(
+    assert_same(
         lambda one, two: losses.orpo(one, two, beta=beta),
         lambda one, two: -one - trl.orpo(of_trl, one, two)[0],
         MEANS.float(),
@@ -91,7 +91,7 @@ def test_orpo_is_exact_at_both_ends():
         one, two = (value - torch.log(1 - torch.exp(value)) for value in (chosen.double(), rejected.double()))
         return (-chosen.double() - 0.3 * torch.log(torch.sigmoid(one - two))).float()
 
-    same(lambda one, two: losses.orpo(one, two, beta=0.3), plain, values, exact=1e-4)
+    assert_same(lambda one, two: losses.orpo(one, two, beta=0.3), plain, values, exact=1e-4)
 
 
 def test_orpo_of_a_certain_answer_is_a_number():
@@ -111,7 +111,7 @@ def test_kto_is_the_papers(beta):
         return torch.stack([1 - one for one in value]).mean(0)
 
     divergence = torch.tensor(0.4, dtype=torch.float64)
-    same(lambda one, two: losses.kto(one, two, beta=beta, divergence=divergence), plain, POLICY)
+    assert_same(lambda one, two: losses.kto(one, two, beta=beta, divergence=divergence), plain, POLICY)
 
 
 def test_the_divergence_is_never_negative_and_has_no_gradient():
