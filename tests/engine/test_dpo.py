@@ -1,177 +1,35 @@
-"""DPO and its kin: TRL's losses on the same batch, a reference that stays what the model was, pairs that are learnt."""
+"""DPO and its kin: a reference that stays what the model was, rows and pieces that are alike, pairs that are learnt."""
 
 import json
 import math
 import shutil
 
-import numpy
 import pytest
 import torch
-from safetensors import safe_open
 
-from medcli.core.alignment_settings import DpoSettings
 from medcli.core.report import Silent
 from medcli.core.run_folder import RunFolder
-from medcli.engine import attention, dpo
-from medcli.engine import device as devices
-from medcli.engine.objective import Part
-from medcli.engine.pack import NOTHING, Example, Examples, Pairs, flat, padded
+from medcli.engine import dpo
+from medcli.engine.pack import NOTHING, flat
 from tests import tiny_model
 from tests.conftest import RAW, shared
+from tests.engine.small_preferences import (
+    assert_alike,
+    figures,
+    kept,
+    measured,
+    objective_of,
+    pairs,
+    prepared,
+    settings,
+    stirred,
+    train,
+)
 from tests.engine.small_runs import same, saved
 
 LOSSES = ("sigmoid", "ipo", "hinge", "simpo", "orpo", "kto")
 WITH_REFERENCE = ("sigmoid", "ipo", "hinge", "kto")
 STEPS = ["--batch", 4, "--valid-limit", 4, "--precision", "fp32", "--max-length", 128]
-
-
-def settings(**values):
-    given = {"dataset": ("few",), "batch": 4, "precision": "fp32", "learning_rate": 5e-3, "schedule": "constant"}
-    return DpoSettings(**given | {"warmup": 0.0, "max_steps": 3, "save_every": 100, "log_every": 1, **values})
-
-
-def pairs(count=12, seed=0):
-    """A prompt and two answers each, all of unequal lengths."""
-    numbers = numpy.random.default_rng(seed)
-
-    def made():
-        for _ in range(count):
-            prompt = numbers.integers(4, 700, numbers.integers(3, 9))
-            for _ in range(2):
-                answer = numbers.integers(4, 700, numbers.integers(2, 14))
-                yield Example(
-                    ids=numpy.concatenate([prompt, answer, [3]]).astype(numpy.int32),
-                    trained=numpy.arange(len(prompt) + len(answer) + 1) >= len(prompt),
-                )
-
-    return Pairs(Examples(made()))
-
-
-def prepared(folder, wanted):
-    devices.seed_all(wanted.seed)
-    return dpo.prepare(tiny_model.loaded(folder, attention.NAME if wanted.packing else "sdpa"), wanted)
-
-
-def stirred(loaded):
-    """The model as if it had learnt something: what learns is moved a little."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in loaded.model.parameters():
-            if weight.requires_grad:
-                weight += 0.05 * torch.randn_like(weight)
-    return loaded
-
-
-def train(folder, path, wanted, *, data=None, valid=None, report=None):
-    loaded = prepared(folder, wanted)
-    path.mkdir(parents=True, exist_ok=True)
-    return loaded, dpo.train(loaded, data or pairs(), valid, wanted, RunFolder(path), report or Silent())
-
-
-def figures(path, name):
-    return [row[name] for row in RunFolder(path).metrics() if name in row]
-
-
-def kept(path):
-    with safe_open(path / "reference" / "log_probabilities.safetensors", framework="pt") as file:
-        return file.get_tensor("reference")
-
-
-def objective_of(loaded, wanted, splits, path):
-    """The objective as a run makes it."""
-    mismatched = dpo._mismatched(splits, wanted.max_length) if wanted.loss == "kto" else None
-    reference = dpo.reference_of(loaded, splits, mismatched, wanted, RunFolder(path), Silent())
-    return dpo.Preference(loaded, wanted, reference if wanted.has_reference else None, mismatched)
-
-
-def measured(loaded, objective, examples) -> tuple[Part, dict[str, torch.Tensor]]:
-    """The batch's part, and the gradients of its loss."""
-    loaded.model.zero_grad()
-    with objective.laid_over():
-        part = objective.measure(loaded.model, objective.collate(examples))
-        part.loss.backward()
-    return part, {name: weight.grad.clone() for name, weight in loaded.model.named_parameters() if weight.requires_grad}
-
-
-def assert_alike(ours, theirs):
-    """Two losses, and two sets of gradients, which TRL's model may have more of for what does not learn."""
-    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-5)
-    assert any(gradient.abs().max() > 1e-3 for gradient in ours[1].values())
-    for name, gradient in ours[1].items():
-        torch.testing.assert_close(gradient, theirs[1][name], rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture
-def rival(tiny_folder, tmp_path):
-    """A trainer of TRL's for a model, with TRL's own defaults that bite turned off."""
-    from datasets import Dataset
-    from transformers import AutoTokenizer
-
-    def made(kind, arguments, model, rows, **values):
-        how = arguments(
-            output_dir=str(tmp_path / "trl"),
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            activation_checkpointing=False,
-            **values,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(tiny_folder, pad_token="<|user|>")
-        return kind(model, args=how, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-
-    return made
-
-
-def of_trl(examples):
-    """Padded rows by TRL's names."""
-    batch = padded(examples, 0)
-    mask = (batch["labels"] != -100).long()
-    return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "completion_mask": mask}
-
-
-def judged(trl, batch, pairs):
-    """TRL's loss of a batch, which is a mean, and its gradients as if it were a sum over the pairs."""
-    stirred(trl)
-    trl.model.zero_grad()
-    loss = trl.compute_loss(trl.model, batch)
-    loss.backward()
-    named = trl.model.named_parameters()
-    return loss.detach(), {name: weight.grad * pairs for name, weight in named if weight.requires_grad}
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "ipo", "hinge"])
-def test_loss_and_gradients_are_those_of_trls_trainer(tiny_folder, tmp_path, rival, name):
-    """The same pairs: TRL's in padded rows, its reference in each step; ours in one row, its reference asked before."""
-    from trl import DPOConfig, DPOTrainer
-
-    wanted, data = settings(loss=name, beta=0.3), pairs(5)
-    loaded = stirred(prepared(tiny_folder, wanted))
-    examples = flat([data[index] for index in range(5)])
-    part, gradients = measured(loaded, objective_of(loaded, wanted, [data], tmp_path), examples)
-    rows = [{"prompt": "头", "chosen": "痛", "rejected": "晕"}]
-    model = prepared(tiny_folder, settings(packing=False)).model
-    trl = rival(DPOTrainer, DPOConfig, model, rows, loss_type=name, beta=0.3)
-    assert_alike((part.loss.detach() / 5, gradients), judged(trl, of_trl([*examples[::2], *examples[1::2]]), 5))
-
-
-def test_kto_is_that_of_trls_trainer(tiny_folder, tmp_path, rival):
-    """Each pair gives TRL one good answer and one bad one; the mismatched answers are given to it as they are ours."""
-    from trl import KTOConfig, KTOTrainer
-
-    wanted, data = settings(loss="kto", beta=0.3), pairs(5, seed=1)  # for which the divergence is not below zero
-    loaded = stirred(prepared(tiny_folder, wanted))
-    examples = flat([data[index] for index in range(5)])
-    part, gradients = measured(loaded, objective_of(loaded, wanted, [data], tmp_path), examples)
-    rows = [{"prompt": "头", "completion": "痛", "label": label} for label in (True, False)]
-    model = prepared(tiny_folder, settings(packing=False)).model
-    trl = rival(KTOTrainer, KTOConfig, model, rows, beta=0.3, per_device_train_batch_size=2)
-    mismatched = dpo._mismatched([data], 1024)
-    others = of_trl([mismatched[index] for index in range(5)])
-    batch = of_trl(examples) | {f"KL_{name}": part for name, part in others.items()}
-    batch["label"] = torch.tensor([True, False] * 5)
-    theirs = judged(trl, batch, 5)
-    assert float(part.figures["divergence"]) > 0.1
-    assert_alike((part.loss.detach() / 5, gradients), theirs)
 
 
 @pytest.mark.parametrize("name", LOSSES)
