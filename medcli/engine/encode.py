@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy
 from medcli.core.batches import batches
 from medcli.core.chat_template import ChatTemplate, Segment, plain
 from medcli.core.errors import ModelError
-from medcli.core.reading import asked_of, last_answer
+from medcli.core.reading import Asked, asked_of, last_answer
 from medcli.core.record import Conversation, Document, Message, Preference, Record
 from medcli.engine.pack import Example, Examples, Prompts
 
@@ -43,13 +44,13 @@ def encode_all(
         for lesson, example in zip(
             lessons, encode([template.render(lesson) for lesson in lessons], tokenizer), strict=True
         ):
-            fitting: Example | None = example
+            fitting: Sequence[Example] | None = [example]
             if len(example.ids) > max_length:
-                fitting = _shortened(lesson, template, tokenizer, max_length, losses)
-            if fitting is not None and not fitting.trained[1:].any():
+                fitting = _fitting(lesson, lambda kept: encode([template.render(kept)], tokenizer), max_length, losses)
+            if fitting is not None and not fitting[0].trained[1:].any():
                 losses.untrained += 1
             elif fitting is not None:
-                yield fitting
+                yield from fitting
         done += len(batch)
         advance(done)
 
@@ -101,7 +102,8 @@ def encode_pairs(
         for preference, chosen, rejected in zip(batch, examples[::2], examples[1::2], strict=True):
             pair: Sequence[Example] | None = (chosen, rejected)
             if max(len(chosen.ids), len(rejected.ids)) > max_length:
-                pair = _shortened_pair(preference, template, tokenizer, max_length, losses)
+                both = partial(_both, preference, template, tokenizer)
+                pair = _fitting(preference.prompt, both, max_length, losses)
             if pair is not None and not all(example.trained[1:].any() for example in pair):
                 losses.untrained += 1
             elif pair is not None:
@@ -120,13 +122,24 @@ def encode_prompts(
     advance: Callable[[int], None] = lambda done: None,
 ) -> Prompts:
     """What each record asks, ready to be answered; the oldest exchanges are dropped until it fits."""
-    examples, asked = [], []
+
+    def asking(messages: Sequence[Message]) -> list[Example]:
+        return encode([[Segment(text=plain(template.render(messages, ask=True)), trained=False)]], tokenizer)
+
+    examples: list[Example] = []
+    asked: list[Asked] = []
     for done, record in enumerate(records, 1):
         found = asked_of(record)
         if found is None:
             losses.untrained += 1
-        elif (ids := _asking(found.messages, template, tokenizer, max_length, losses)) is not None:
-            examples.append(Example(ids=ids, trained=numpy.zeros(len(ids), bool)))
+            advance(done)
+            continue
+        whole = asking(found.messages)
+        fitting: Sequence[Example] | None = whole
+        if len(whole[0].ids) > max_length:
+            fitting = _fitting(found.messages, asking, max_length, losses)
+        if fitting is not None:
+            examples += fitting
             asked.append(found)
         advance(done)
     return Prompts(Examples(iter(examples)), asked)
@@ -167,43 +180,26 @@ def _in_pieces(segments: Sequence[Segment], tokenizer: Any) -> Example:
     return Example(ids=numpy.array([*chain(*pieces)], dtype=numpy.int32), trained=numpy.array(trained, bool))
 
 
-def _shortened(
-    messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
-) -> Example | None:
-    """The newest exchanges that fit, with the system message kept; None when not even the last one does."""
-    for start, kept in shorter(messages):
-        example = encode([template.render(kept)], tokenizer)[0]
-        if len(example.ids) <= max_length:
-            losses.turns_dropped += start
-            losses.shortened += 1
-            return example
-    losses.too_long += 1
-    return None
+def _both(preference: Preference, template: ChatTemplate, tokenizer: Any, prompt: Sequence[Message]) -> list[Example]:
+    """The better and the worse answer to a shorter prompt than the preference's own."""
+    return encode(
+        [last_answer(template, prompt, answer) for answer in (preference.chosen, preference.rejected)], tokenizer
+    )
 
 
-def _shortened_pair(
-    preference: Preference, template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
+def _fitting(
+    messages: Sequence[Message],
+    encoded: Callable[[Sequence[Message]], Sequence[Example]],
+    max_length: int,
+    losses: Losses,
 ) -> Sequence[Example] | None:
-    for start, kept in shorter(preference.prompt):
-        sides = [last_answer(template, kept, answer) for answer in (preference.chosen, preference.rejected)]
-        pair = encode(sides, tokenizer)
-        if max(len(example.ids) for example in pair) <= max_length:
-            losses.turns_dropped += start
+    """What `encoded` gives for the newest exchanges with which all of it fits; None when not even the last one does."""
+    for dropped, kept in shorter(messages):
+        examples = encoded(kept)
+        if max(len(example.ids) for example in examples) <= max_length:
+            losses.turns_dropped += dropped
             losses.shortened += 1
-            return pair
-    losses.too_long += 1
-    return None
-
-
-def _asking(
-    messages: Sequence[Message], template: ChatTemplate, tokenizer: Any, max_length: int, losses: Losses
-) -> numpy.ndarray | None:
-    for start, kept in [(0, messages), *shorter(messages)]:
-        ids = tokenizer(plain(template.render(kept, ask=True)), add_special_tokens=False)["input_ids"]
-        if len(ids) <= max_length:
-            losses.turns_dropped += start
-            losses.shortened += bool(start)
-            return numpy.array(ids, dtype=numpy.int32)
+            return examples
     losses.too_long += 1
     return None
 
