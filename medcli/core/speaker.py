@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from medcli.core.record import Message
+from medcli.core.record import Conversation, Message
+from medcli.core.report import Report
 
 DISCLAIMER = "以下内容由模型生成，仅供学习与研究，不能代替医生的诊断；如有不适请及时就医。"
 TINY_DISCLAIMER = f"med-tiny 是演示模型，只记得一张小小的疾病知识表。{DISCLAIMER}"
@@ -31,4 +32,35 @@ class Speaker(Protocol):
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
     ) -> list[str]:
         """One answer per prompt, in order; `advance` hears how many are done."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likelihood:
+    """How likely a text is where it stands: the sum of its tokens' log-probabilities in nat, and how many they are."""
+
+    total: float
+    tokens: int
+
+
+class Reader(Protocol):
+    """A model that is here, and can say how likely it finds a text."""
+
+    def likelihoods(
+        self,
+        prompts: Sequence[Sequence[Message]],
+        endings: Sequence[Sequence[str]],
+        advance: Callable[[int], None],
+        *,
+        ended: bool = False,
+    ) -> list[list[Likelihood]]:
+        """How likely each of a prompt's `endings` is as its answer, or the beginning of it.
+
+        With `ended`, as the whole answer: the word that ends an answer is read too. What prompts have in common is
+        read once. `advance` hears how many prompts are done. Raises ModelError for a prompt as long as the context.
+        """
+        ...
+
+    def perplexity(self, conversations: Sequence[Conversation], report: Report) -> tuple[float, int, list[float]]:
+        """exp of the mean negative log-likelihood of the answers' tokens, their number, and each dialogue's mean."""
         ...

@@ -5,12 +5,12 @@ here with what they measure.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medcli.core.record import Message, Preference
-from medcli.core.score import COVERED, RESAMPLES, Score, score_of
+from medcli.core.score import Score, resampled, score_of
 
 if TYPE_CHECKING:
     import numpy
@@ -59,12 +59,12 @@ def scores(judged: Sequence[Judged], seed: int) -> list[Score]:
         score_of("margin", [pair.margin for pair in judged], seed),
         score_of("log-loss", [_softplus(-pair.margin) for pair in judged], seed),
         score_of("brier", [(1 - probability) ** 2 for probability in won], seed),
-        _resampled("ece", [_oriented_both_ways(probability) for probability in won], calibration, seed),
+        resampled("ece", [_oriented_both_ways(probability) for probability in won], calibration, seed),
     ]
     differ = [pair for pair in judged if pair.lengths[0] != pair.lengths[1]]
     if len({reward for pair in judged for reward in pair.rewards}) > 1 and len(_lengths(judged)) > 1:
         sums = [_products(pair) for pair in judged]
-        found.append(_resampled("length-correlation", sums, correlation, seed))
+        found.append(resampled("length-correlation", sums, correlation, seed))
     if differ:
         found += [
             score_of("longer-preferred", [right(_towards_longer(pair)) for pair in differ], seed),
@@ -108,19 +108,6 @@ def correlation(sums: "npt.NDArray[numpy.float64]") -> "npt.NDArray[numpy.float6
         together, spread, out=numpy.zeros_like(together), where=spread > 1e-12 * numpy.abs(together)
     )
     return r
-
-
-def _resampled(metric: str, parts: Sequence[Any], statistic: Callable[[Any], Any], seed: int) -> Score:
-    """A statistic of sums over pairs, with the percentile bootstrap that `score_of` gives means."""
-    import numpy
-
-    draw, rows = numpy.random.default_rng(seed), numpy.array(parts, dtype=numpy.float64)
-    count = len(rows)
-    sums = numpy.stack([rows[draw.integers(count, size=count)].sum(0) for _ in range(RESAMPLES)])
-    values = numpy.sort(statistic(sums))
-    tail = round(RESAMPLES * (1 - COVERED) / 2)
-    value = float(statistic(rows.sum(0)))
-    return Score(metric=metric, value=value, count=count, low=float(values[tail]), high=float(values[-tail - 1]))
 
 
 def _oriented_both_ways(probability: float) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""The bootstrap interval."""
+"""Intervals: the bootstrap of a mean, and Wilson's of a share."""
 
 import random
 import time
@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from medcli.core.score import interval, score_of
+from medcli.core.score import interval, resampled, score_of, wilson
 
 
 def test_is_near_the_normal_interval_and_quick():
@@ -38,3 +38,21 @@ def test_is_repeatable_and_holds_the_mean():
 
 def test_one_value_has_no_width():
     assert interval([0.25]) == (0.25, 0.25)
+
+
+def test_a_share_has_the_interval_of_wilson():
+    assert wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)  # R: prop.test(8, 10, correct = FALSE)
+    assert wilson(0, 5) == pytest.approx((0.0, 0.4344825), abs=1e-6)
+    score = score_of("exact", [1.0, 1.0, 1.0])
+    assert (score.value, score.high) == (1.0, 1.0)
+    assert score.low == pytest.approx(0.438503, abs=1e-6)
+
+
+def test_a_statistic_of_sums_has_the_interval_of_its_resamples():
+    draw = random.Random(7)
+    pairs = [(draw.random(), 1.0) for _ in range(400)]
+    score = resampled("ratio", pairs, lambda sums: sums[..., 0] / sums[..., 1], seed=3)
+    low, high = interval([one for one, _ in pairs], seed=3)
+    assert score.value == pytest.approx(fmean(one for one, _ in pairs))
+    assert (score.low, score.high) == pytest.approx((low, high), abs=0.01)
+    assert score == resampled("ratio", pairs, lambda sums: sums[..., 0] / sums[..., 1], seed=3)

@@ -40,7 +40,8 @@ def test_a_perfect_model_scores_1_everywhere(project):
         "rouge-l",
     ]
     for score in evaluation.scores:
-        assert (score.value, score.low, score.high) == pytest.approx((1, 1, 1))
+        assert score.value == pytest.approx(1)
+        assert score.low < score.high or score.metric.startswith("rouge")  # three right ones do not prove perfection
         assert score.count == 3
     assert (evaluation.split, evaluation.answers, evaluation.empty) == ("test", 3, 0)
 
