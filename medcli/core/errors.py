@@ -9,6 +9,7 @@
     - StorageError           a disk is full, a folder cannot be written
     - PeerLost               another process of the same run has ended
   + ServiceError          6  another machine or program did not do its part
+  + BoundMissed           7  a figure is below --min or above --max
 """
 
 from collections.abc import Iterable
@@ -79,6 +80,12 @@ class ServiceError(MedError):
     """Another machine or program did not do its part."""
 
     exit_code = 6
+
+
+class BoundMissed(MedError):
+    """A figure is below what --min asks for, or above --max."""
+
+    exit_code = 7
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

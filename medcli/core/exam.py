@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 from medcli.core.exam_settings import EvalSettings
 from medcli.core.record import Message
 from medcli.core.report import Report
+from medcli.core.rewarder import RewardModel
 from medcli.core.score import Score, score_of
 from medcli.core.speaker import Reader, Speaker
 
@@ -49,14 +50,15 @@ class Marked:
 class Sitting:
     """Who sits an exam, and who helps.
 
-    `reader` is None for a model that is not here, which can only be asked for text. Without a `patient` the scripted
-    one answers; without a `judge` rules mark.
+    `reader` is None for a model that is not here, which can only be asked for text; `rewarder` is a reward model that
+    is examined. Without a `patient` the scripted one answers; without a `judge` rules mark.
     """
 
     speaker: Speaker
     reader: Reader | None
-    patient: Speaker | None
-    judge: Speaker | None
+    rewarder: RewardModel | None = None
+    patient: Speaker | None = None
+    judge: Speaker | None = None
     settings: EvalSettings
     report: Report
 

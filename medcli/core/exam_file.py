@@ -26,7 +26,8 @@ class Examination:
     """What came of an exam.
 
     `exam` names it ("cmb-test", "triage"), `kind` is the plug-in that set it, `primary` the metric by which two models
-    are compared. `dataset` says what was asked, with hashes; `leak` what of it the model was trained on.
+    are compared. `dataset` says what was asked, with hashes; `leak` what of it the model was trained on; `identity` is
+    a hash of all that the outcome follows from.
     """
 
     model: str
@@ -41,6 +42,7 @@ class Examination:
     marked: tuple[Marked, ...]
     leak: Mapping[str, Any] = field(default_factory=dict)
     file: Path = Path()
+    identity: str = ""
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -58,6 +60,7 @@ def write(found: Examination) -> None:
     table = summary(found) | {
         "settings": dict(found.settings),
         "versions": dict(found.versions),
+        "identity": found.identity,
         "answers": [_row(one) for one in found.marked],
     }
     with writing(found.file) as out:
@@ -99,6 +102,7 @@ def read(path: Path) -> Examination:
             marked=tuple(map(_marked, table["answers"])),
             leak=table["leak"],
             file=path,
+            identity=table["identity"],
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no outcome of an exam: {error}", hint="run med eval again") from error

@@ -49,5 +49,6 @@ class EvalSettings(JudgingSettings):
     gold: Path | None = setting(None, help="A file of right letters by id, in place of the exam's questions.")
     scores: Path | None = setting(None, help="A file of scores that a judge gave already, to be summed up.")
     allow_leak: bool = setting(False, help="Examine on questions that the model was trained on, and mark them.")
+    general: tuple[str, ...] = setting(("general",), help="With --compare: exams that show what was forgotten.")
     min: tuple[str, ...] = setting((), help="Fail with exit code 7 below this: accuracy=0.6.")
     max: tuple[str, ...] = setting((), help="Fail with exit code 7 above this: unsafe-advice=0.05.")

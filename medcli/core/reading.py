@@ -4,10 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medcli.core.chat_template import ChatTemplate, Segment
+from medcli.core.exam_question import in_order, text_of
 from medcli.core.record import Conversation, Message, Preference, Question, Record
-
-_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_ASKED = "{stem}\n{choices}\n请直接回答选项字母。"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +52,7 @@ def asked_of(record: Record) -> Asked | None:
         case Preference():
             return Asked(id=record.id, messages=record.prompt, reference=record.chosen)
         case Question():
-            lines = [f"{letter}. {text}" for letter, text in zip(_LETTERS, record.choices, strict=False)]
-            text = _ASKED.format(stem=record.stem, choices="\n".join(lines))
+            text = text_of(in_order(record))
             return Asked(id=record.id, messages=(Message(role="user", content=text),), reference=record.answer)
     return None
 

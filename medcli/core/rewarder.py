@@ -12,3 +12,11 @@ class Rewarder(Protocol):
     def rewards(self, dialogues: Sequence[Sequence[Message]], advance: Callable[[int], None]) -> list[float]:
         """One reward a dialogue, in order; `advance` hears how many are done."""
         ...
+
+
+class RewardModel(Rewarder, Protocol):
+    """A reward model that is here, which reads dialogues of a limited length."""
+
+    def fits(self, dialogue: Sequence[Message]) -> bool:
+        """Whether the dialogue's last exchange, at least, is short enough to be read."""
+        ...

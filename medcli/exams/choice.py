@@ -1,0 +1,64 @@
+"""Questions with options, one or several of them right: CMB, CMExam, MLEC-QA, C-Eval, CMMLU, MedQA, MedMCQA, PubMedQA,
+and what `med data make kg --forms choice` makes."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+from medcli.core import choice
+from medcli.core.choice import ChoicePaper
+from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.errors import DataError
+from medcli.core.exam import Marked, Paper
+from medcli.core.exam_settings import EvalSettings
+from medcli.core.gold import gold_paper
+from medcli.core.record import Question
+from medcli.core.score import Score
+
+HELP = "questions with options A to F, one or several right: accuracy, by subject, calibration"
+KIND = "question"
+PRIMARY = choice.PRIMARY
+
+
+def prepare(settings: EvalSettings, dataset: DatasetFolder | None, split: str) -> Paper:
+    """The questions of a split, or of a file of right letters alone; raises DataError when there are none."""
+    if settings.gold:
+        return gold_paper(settings.gold, settings.limit)
+    assert dataset is not None
+    questions = _questions(dataset, split, settings.limit)
+    if not questions:
+        raise DataError(f"{dataset.file(split)} has no question", hint="choose another part with --split")
+    shots = _shots(dataset, split, settings.shots) if settings.shots else {}
+    return ChoicePaper(questions=questions, shots=shots, settings=settings)
+
+
+def scores(marked: Sequence[Marked], seed: int) -> list[Score]:
+    """See `core.choice.scores`."""
+    return choice.scores(marked, seed)
+
+
+def _shots(dataset: DatasetFolder, split: str, wanted: int) -> Mapping[str, Sequence[Question]]:
+    """Questions to show, by subject and under "" of any subject, as many as wanted: never of the part examined.
+
+    They come from valid, which holds what an exam publishes for this (dev, val), else from train.
+    """
+    for part in ("valid", "train"):
+        if part != split and dataset.count(part) >= wanted:
+            by_subject: dict[str, list[Question]] = defaultdict(list)
+            every = _questions(dataset, part, None)
+            for question in every:
+                by_subject[question.subject].append(question)
+            enough = {subject: found for subject, found in by_subject.items() if len(found) >= wanted}
+            return enough | {"": every[:wanted]}
+    raise DataError(
+        f"'{dataset.name}' has no {wanted} questions outside of {split} to show before each one",
+        hint="use --shots 0, or build the exam with its dev or train part",
+    )
+
+
+def _questions(dataset: DatasetFolder, split: str, limit: int | None) -> list[Question]:
+    found = []
+    for record in dataset.records(split, limit):
+        if not isinstance(record, Question):
+            raise DataError(f"{dataset.file(split)}: the record '{record.id}' is no question")
+        found.append(record)
+    return found
