@@ -1,4 +1,7 @@
-"""Does a training set repeat what an exam or a test split asks? The leak gate behind `med data check` and training."""
+"""Does a training set repeat what an exam or a test split asks?
+
+The leak gate behind `med data check`, training and exams.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -78,33 +81,43 @@ def check_training(sources: Sequence[DatasetFolder], report: Report) -> list[Che
     for source in sources:
         others = [of_dataset(dataset) for path, dataset in held.items() if path != source.path.resolve()]
         if others:
-            found.append(_remembered(source, others, report))
+            parts = [source.sha256("train"), *(text for other in others for text in other.hashes), str(LEAK)]
+            found.append(remembered(source.name, parts) or remember(compare(source, others, report), parts))
     return [checked for checked in found if checked.leaked]
 
 
-def _remembered(source: DatasetFolder, others: Sequence[HeldOutSet], report: Report) -> Checked:
-    parts = [source.sha256("train"), *(text for other in others for text in other.hashes), str(LEAK)]
-    key = sha256("\n".join(parts).encode()).hexdigest()[:16]
-    file = folder("data") / ".checks" / f"{source.name}-{key}.json"
-    if file.is_file():
-        table = json.loads(file.read_text("utf-8"))
-        pairs = tuple(Pair(**pair) for pair in table["pairs"])
-        return Checked(**table | {"against": tuple(table["against"]), "pairs": pairs})
-    checked = _compare(source.name, source.records("train"), others, LEAK, report)
-    with writing(file) as out:
+def remembered(name: str, parts: Sequence[str]) -> Checked | None:
+    """What was kept of an earlier comparison of the training set `name` with the same `parts`: hashes, and how."""
+    file = _memory(name, parts)
+    if not file.is_file():
+        return None
+    table = json.loads(file.read_text("utf-8"))
+    pairs = tuple(Pair(**pair) for pair in table["pairs"])
+    return Checked(**table | {"against": tuple(table["against"]), "pairs": pairs})
+
+
+def remember(checked: Checked, parts: Sequence[str]) -> Checked:
+    """Keep the outcome under its `parts`, beside the data sets, and return it; raises StorageError."""
+    with writing(_memory(checked.train, parts)) as out:
         out.write(json.dumps(asdict(checked), ensure_ascii=False))
     return checked
 
 
+def compare(source: DatasetFolder, held: Sequence[HeldOutSet], report: Report) -> Checked:
+    """Compare the train split of a built set with what is held out, as strictly as training does."""
+    return _compare(source.name, source.records("train"), held, LEAK, report, source.count("train"))
+
+
 def _compare(
-    train: str, records: Iterable[Record], held: Sequence[HeldOutSet], similarity: float, report: Report
-) -> Checked:
+    train: str, records: Iterable[Record], held: Sequence[HeldOutSet], similarity: float, report: Report,
+    total: int | None = None,
+) -> Checked:  # fmt: skip
     from medcli.engine.leak import HeldOut
 
     report.stage("reading what is held out")
     items = [(side.name, record) for side in held for record in side.records()]
     index = HeldOut([asked_of(record) for _, record in items])
-    report.stage(f"comparing {train} with {len(items):,} held-out items", None, "rows")
+    report.stage(f"comparing {train} with {len(items):,} held-out items", total, "rows")
     pairs, leaked, count = [], set(), 0
     for batch in batches(records, _BATCH):
         texts = [(question_of(record), text_of(record)) for record in batch]
@@ -121,3 +134,8 @@ def _compare(
         train=train, against=tuple(side.name for side in held), records=count, items=len(items),
         leaked=len(leaked), pairs=tuple(sorted(pairs, key=lambda pair: -pair.similarity)),
     )  # fmt: skip
+
+
+def _memory(name: str, parts: Sequence[str]) -> Path:
+    key = sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return folder("data") / ".checks" / f"{name}-{key}.json"
