@@ -18,7 +18,7 @@ def json_in(text: str) -> Any:
             if start >= 0:
                 try:
                     return _DECODER.raw_decode(candidate, start)[0]
-                except ValueError:
+                except (ValueError, RecursionError):  # brackets nested without end
                     continue
     raise ValueError("no JSON in the answer")
 
