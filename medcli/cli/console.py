@@ -106,6 +106,16 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str
     Console(highlight=False).print(table)
 
 
+def show_side_by_side(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print texts in columns that share the width alike, wrapped by cells."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
+    for heading in headings:
+        table.add_column(Text(heading), ratio=1, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console(highlight=False).print(table)
+
+
 def show_bars(title: str, rows: Sequence[tuple[str, int]]) -> None:
     """Print a count beside each label, and a bar as long as its share of the largest."""
     labels = max((cell_len(label) for label, _ in rows), default=0)

@@ -6,13 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from medcli.core.atomic import writing
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.distribution import Bin, Distribution
 from medcli.core.report import Report, Silent
-from medcli.core.resources import templates
 from medcli.core.settings import flag_of
+from medcli.steps import page
 from medcli.steps.data_stats import Stats, commercial_use, duplicates, known_as, leading, stats
 from medcli.steps.refused_rows import refused_examples
 
@@ -40,14 +39,7 @@ def write_card(dataset: DatasetFolder, report: Report = _SILENT) -> Path:
 
 def write(dataset: DatasetFolder, figures: Stats, path: Path) -> None:
     """Write the card to `path`; raises StorageError, or DataError for a damaged data set."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"number": "{:,}".format, "share": _share}
-    template = environment.from_string((templates() / CARD).read_text("utf-8"))
-    text = template.render(_context(dataset, figures))
-    with writing(path) as file:
-        file.write(text + "\n")
+    page.write(path, CARD, _context(dataset, figures), {"share": _share})
 
 
 def rebuild_command(dataset: DatasetFolder) -> str:
