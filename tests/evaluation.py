@@ -4,7 +4,11 @@ import json
 from pathlib import Path
 
 from medcli.core.atomic import sha256_of
+from medcli.core.exam_settings import EvalSettings
 from medcli.core.record import Conversation, Document, Message, to_row
+from medcli.core.report import Silent
+from medcli.steps import evaluate
+from medcli.steps.candidates import Candidate
 
 FACTS = [
     ("感冒", "多喝水，注意休息。"),
@@ -33,6 +37,15 @@ class FakeSpeaker:
     def _answer(self, question):
         known = (answer for name, answer in FACTS if name in question and name != self.silent_on)
         return next(known, "")
+
+
+def examine(speaker, report=None, model="tiny", reader=None, rewarder=None, **settings):
+    """What comes of the one exam that the settings name, of a candidate that need not be a model."""
+    asked = EvalSettings(**settings)
+    candidate = Candidate(speaker=speaker, reader=reader, described={"fake": True}, rewarder=rewarder)
+    tasks = evaluate.prepare(asked, report or Silent())
+    (found,) = evaluate.evaluate(model, tasks, asked, report or Silent(), candidate)
+    return found
 
 
 def conversation(number, question, answer):

@@ -1,116 +1,116 @@
-"""`med eval MODEL --dataset NAME`: let a model answer, or a reward model judge, and print how well it did."""
+"""`med eval MODEL… --exam NAME,…`: let models sit exams, and print how well they did."""
 
-from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import typer
 
-from medcli.cli import console
+from medcli.cli import console, eval_compare, eval_tables
 from medcli.cli.options import Json, Plan, settle, takes
-from medcli.core.dataset_folder import open_dataset
 from medcli.core.errors import UsageError
-from medcli.core.model_ref import resolve
-from medcli.core.report import Report
-from medcli.core.score import Score
+from medcli.core.exam_file import Examination
+from medcli.core.exam_settings import EvalSettings
+from medcli.core.report import Report, Silent
 from medcli.core.settings import Resolved
-from medcli.core.speaker import DISCLAIMER
-from medcli.steps import evaluate_pairs
-from medcli.steps.evaluate import PERPLEXITY, SECTION, Evaluation, Settings, evaluate, prepare
-from medcli.steps.evaluate_pairs import PairEvaluation
-from medcli.steps.results import check_fit
+from medcli.steps import bounds, evaluate, sit_both
+from medcli.steps.candidates import check_reference
+from medcli.steps.evaluate import SECTION, Task
+from medcli.steps.results import results_file
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
-Model = Annotated[str, typer.Argument(help="A run, a model folder, a hub id or med-tiny.", metavar="MODEL")]
-_SHARES = ("accuracy", "longer-preferred", "longer-right")  # of pairs: shown in percent
-_JUDGED = tuple(field.name for field in fields(evaluate_pairs.Settings))
-_ABOUT_PAIRS = (
-    "accuracy and longer-… are in percent, margin is in units of the reward, log-loss in nat; less is better of "
-    "log-loss, brier and ece; when longer-preferred is well above longer-right, length is preferred for its own sake"
-)
+MODELS_HELP = "Runs, model folders, hub ids, med-tiny, services (URL#NAME); with --compare also files of outcomes."
+Models = Annotated[list[str] | None, typer.Argument(help=MODELS_HELP, metavar="MODEL...", show_default=False)]
+Compare = Annotated[bool, typer.Option("--compare", help="Compare two models answer by answer; writes report.html.")]
 
 
 @app.command()
-@takes(Settings)
-def eval_command(model: Model, *, flags: dict[str, Any], json: Json = False, plan: Plan = False) -> None:
-    """Measure a model on a data set, with 95 % intervals.
+@takes(EvalSettings)
+def eval_command(
+    models: Models = None, compare: Compare = False, *, flags: dict[str, Any], json: Json = False, plan: Plan = False
+) -> None:
+    """Let models sit exams, with 95 % intervals; every answer is kept.
 
-    A model that speaks answers conversations: exact match, BLEU, ROUGE and perplexity. A reward model judges pairs of
-    answers: accuracy, margin, calibration, and what length does. All is kept in the run's folder, or in eval/.
+    Conversations are answered anew, exam questions chosen from, cases of triage and dialogue judged; a reward model
+    judges pairs of answers. What is found lies in the run's folder, or in eval/. A stopped exam goes on.
     """
-    resolved = settle(Settings, SECTION, flags)
-    reference = resolve(model)  # an unknown model is told now
-    check_fit(model, reference, open_dataset(resolved.values.dataset))
-    judges = evaluate_pairs.holds_pairs(resolved.values.dataset)
-    if judges and (strange := [name for name in flags if name not in _JUDGED]):
-        flag = strange[0].replace("_", "-")
-        raise UsageError(f"--{flag} is for answers, and pairs are judged", hint=f"leave --{flag} away")
+    resolved = settle(EvalSettings, SECTION, flags)
+    settings = resolved.values
+    limits = bounds.bounds_of(settings)
+    names = [str(settings.answers)] if settings.answers and not models else models or []
+    _check(names, settings, compare)
     if plan:
-        _show_plan(model, resolved, judges, json)
+        _show_plan(names, resolved, _tasks(names, settings, compare, Silent()), json)
         return
+    if compare:
+        found = _show_comparison(names, settings, json)
+    else:
+        found = _found(names, settings)
+        _show(found, json)
+    bounds.check(found, limits)
+
+
+def _check(names: list[str], settings: EvalSettings, compare: bool) -> None:
+    """Raise UsageError for too few or too many models, and for gold without answers."""
+    if settings.scores:
+        return
+    if compare and len(names) != 2:
+        raise UsageError("--compare takes two models", hint="med eval --compare A B --exam NAME")
+    if settings.answers and names != [str(settings.answers)]:
+        raise UsageError("--answers stands in place of MODEL", hint="leave one of them away")
+    if not names:
+        raise UsageError("no MODEL is named", hint="med eval MODEL --exam NAME, or --answers FILE --exam NAME")
+    if settings.gold and not settings.answers:
+        raise UsageError("--gold has no questions to ask", hint="name the answers to mark: --answers FILE")
+
+
+def _found(names: list[str], settings: EvalSettings) -> list[Examination]:
+    """What came of all exams, those of one exam together."""
     with console.watching() as report:
-        found = _judged(model, resolved.values, report) if judges else evaluate(model, resolved.values, report)
+        if settings.scores:
+            return [evaluate.summed_up(settings)]
+        tasks = _tasks(names, settings, False, report)
+        found = [evaluate.evaluate(name, tasks, settings, report) for name in names]
+    return [one for same in zip(*found, strict=True) for one in same]
+
+
+def _tasks(names: list[str], settings: EvalSettings, compare: bool, report: Report) -> list[Task]:
+    """The exams, ready to be sat by all who are named; raises what tells that they cannot be."""
+    tasks = sit_both.tasks_of(settings, report) if compare else evaluate.prepare(settings, report)
+    for name in names if not settings.answers else []:
+        check_reference(name, [task.dataset for task in tasks if task.dataset])
+        if any(task.dataset is None for task in tasks):
+            check_reference(name, [])
+    return tasks
+
+
+def _show_comparison(names: list[str], settings: EvalSettings, json: bool) -> list[Examination]:
+    """Print how two models compare, and return the second one's outcomes, which --min and --max are about."""
+    with console.watching() as report:
+        if all(map(sit_both.is_outcome, names)):
+            sides = sit_both.of_files(names)
+        else:
+            sides = sit_both.both(names, _tasks(names, settings, True, report), settings, report)
+        comparison, path = sit_both.compared(sides, settings, report)
+    eval_compare.show(comparison, path, as_json=json)
+    return list(sides[1])
+
+
+def _show(found: list[Examination], json: bool) -> None:
     if json:
-        console.show_json(asdict(found) | {"file": str(found.file)})
-    elif isinstance(found, PairEvaluation):
-        _show_pairs(found)
+        console.show_json(eval_tables.as_json(found))
     else:
-        _show(found)
+        eval_tables.show(found)
 
 
-def _judged(model: str, settings: Settings, report: Report) -> PairEvaluation:
-    return evaluate_pairs.evaluate(model, _of_pairs(settings), report)
-
-
-def _of_pairs(settings: Settings) -> evaluate_pairs.Settings:
-    return evaluate_pairs.Settings(**{name: value for name, value in asdict(settings).items() if name in _JUDGED})
-
-
-def _show(evaluation: Evaluation) -> None:
-    rows = [_row(score, 1 if score.metric == PERPLEXITY else 100) for score in evaluation.scores]
-    _show_table(evaluation, rows)
-    console.note("exact, bleu and rouge are times 100; perplexity is per token, and less is better")
-    console.say(f"every answer: {evaluation.file}")
-    console.note(DISCLAIMER)
-
-
-def _show_pairs(evaluation: PairEvaluation) -> None:
-    _show_table(
-        evaluation,
-        [
-            *(_row(score, 100 if score.metric in _SHARES else 1, "pairs") for score in evaluation.scores),
-            *(_row(score, 100, "pairs") for score in evaluation.sources),
-        ],
-    )
-    console.note(_ABOUT_PAIRS)
-    console.say(f"every pair: {evaluation.file}")
-
-
-def _show_table(evaluation: Evaluation | PairEvaluation, rows: list[tuple[str, str, str, str]]) -> None:
-    title = f"{evaluation.model} on {evaluation.dataset}, {evaluation.split}"
-    console.show_table(("metric", "value", "95 % interval", "n"), rows, title=title)
-
-
-def _row(score: Score, factor: int, unit: str = "") -> tuple[str, str, str, str]:
-    """A score as it is printed: shares times 100, as papers give them."""
-    unit = unit or ("tokens" if score.metric == PERPLEXITY else "answers")
-    places = 2 if factor == 100 or score.metric == PERPLEXITY else 3
-    value, low, high = (f"{factor * figure:.{places}f}" for figure in (score.value, score.low, score.high))
-    return score.metric, value, f"{low} – {high}", f"{score.count:,} {unit}"
-
-
-def _show_plan(model: str, resolved: Resolved[Settings], judges: bool, json: bool) -> None:
-    rows = [row for row in resolved.rows() if not judges or row[0] in _JUDGED]
-    if judges:
-        pairs = evaluate_pairs.prepare(model, _of_pairs(resolved.values))
-        count, things, split, file, dataset = len(pairs.records), "pairs", pairs.split, pairs.file, pairs.dataset
-    else:
-        task = prepare(model, resolved.values)
-        count, things, split, file, dataset = len(task.items), "answers", task.split, task.file, task.dataset
+def _show_plan(names: list[str], resolved: Resolved[EvalSettings], tasks: list[Task], json: bool) -> None:
+    rows = resolved.rows()
+    exams = [
+        (name, task.name, len(task.paper.items), str(results_file(name, task.name))) for name in names for task in tasks
+    ]
     if json:
         settings = {name: {"value": value, "origin": origin} for name, value, origin in rows}
-        console.show_json({"settings": settings, "split": split, things: count, "file": str(file)})
+        columns = ("model", "exam", "items", "file")
+        console.show_json({"settings": settings, "exams": [dict(zip(columns, row, strict=True)) for row in exams]})
         return
     console.show_table(("setting", "value", "origin"), rows)
-    does = f"judge {count:,} pairs" if judges else f"answer {count:,} conversations"
-    console.say(f"{model} would {does} of {dataset.file(split)}")
-    console.say(f"every {things.removesuffix('s')} would be in {file}")
+    for model, exam, items, file in exams:
+        console.say(f"{model} would sit {exam}: {items:,} items, every answer in {file}")

@@ -38,7 +38,7 @@ _SECTIONS = {
     "data.make.literature": ("medcli.makers.literature", "Settings"),
     "data.make.rewrite": ("medcli.makers.rewrite", "Settings"),
     "data.make.preference": ("medcli.makers.preference", "Settings"),
-    "eval": ("medcli.steps.evaluate", "Settings"),
+    "eval": ("medcli.core.exam_settings", "EvalSettings"),
     "chat": ("medcli.steps.chat", "Settings"),
     "merge": ("medcli.steps.merge", "Settings"),
     "quickstart": ("medcli.steps.quickstart", "Settings"),

@@ -10,7 +10,7 @@ from medcli.core import calibration
 from medcli.core.choosing import CHOOSERS, Choice
 from medcli.core.exam import Item, Marked, Sitting, by_group, means
 from medcli.core.exam_question import Put, as_turns, in_order, text_of
-from medcli.core.exam_settings import EvalSettings
+from medcli.core.exam_settings import EvalSettings, Mode
 from medcli.core.record import Message, Question
 from medcli.core.score import COVERED, Score
 
@@ -41,7 +41,7 @@ class ChoicePaper:
 
     def sit(self, sitting: Sitting) -> list[Marked]:
         """Ask every question once in its own order, and again with its options in others."""
-        mode = self.settings.mode or ("likelihood" if sitting.reader else "generate")
+        mode = mode_of(self.settings, sitting.reader is not None)
         rounds = []
         for number in range(self.settings.shuffles + 1):
             puts = [self._put(question, number) for question in self.questions]
@@ -71,6 +71,20 @@ class ChoicePaper:
     def _kinds(self) -> bool:
         """Whether questions with one and with several right options are mixed, so that each must say which it is."""
         return any(len(question.answer) > 1 for question in self.questions)
+
+
+def mode_of(settings: EvalSettings, reads: bool) -> Mode:
+    """How choices are got: as asked, else by likelihood of a model that reads, else out of written answers."""
+    return settings.mode or ("likelihood" if reads else "generate")
+
+
+def shots_by_subject(questions: Sequence[Question], wanted: int) -> dict[str, list[Question]]:
+    """What to show before a question: of each subject that has so many, and under "" the first ones of any subject."""
+    found: dict[str, list[Question]] = {}
+    for question in questions:
+        found.setdefault(question.subject, []).append(question)
+    enough = {subject: some[:wanted] for subject, some in found.items() if len(some) >= wanted}
+    return enough | {"": list(questions[:wanted])}
 
 
 def scores(marked: Sequence[Marked], seed: int) -> list[Score]:

@@ -6,6 +6,15 @@ from typing import Literal
 
 from medcli.core.settings import setting
 
+Mode = Literal["likelihood", "cloze", "generate"]
+# Settings that change neither a question nor a mark: where a model runs, what else it was asked, where answers and
+# questions come from (those are compared themselves), what makes a command fail.
+NOT_THE_EXAM = frozenset(
+    {
+        *("device", "trust_remote_code", "exam", "dataset", "gold", "answers", "scores", "general"),
+        *("allow_leak", "min", "max"),
+    }
+)
 RULES = "rules"  # in place of a model that plays the patient or the judge
 
 
@@ -34,7 +43,7 @@ class EvalSettings(JudgingSettings):
     max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
     temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)
     top_p: float = setting(1.0, help="Draw from the likeliest tokens that make up this share.", minimum=0)
-    mode: Literal["likelihood", "cloze", "generate"] | None = setting(
+    mode: Mode | None = setting(
         None,
         help="Of exam questions: the likelier letters, the likelier text of an option, or letters read out of an "
         "answer; unless given, likelihood for models that are here and generate for all else.",

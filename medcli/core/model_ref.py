@@ -14,6 +14,8 @@ from medcli.core.settings import folder
 TINY = "med-tiny"
 ADAPTER_CONFIG = "adapter_config.json"  # in a folder of peft's
 TENSORS_CONFIG = "trained_config.json"  # in a folder of tensors that take the place of the base's
+# In a model's folder, what its answers follow from: weights, tokenizers, settings, templates and code.
+_PARTS = (".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".tiktoken", ".txt", ".jinja", ".py")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -66,6 +68,30 @@ def resolve(ref: str) -> ModelRef:
     raise ModelError(
         f"no model or run is called '{ref}'", hint=f"{said}known here: {', '.join(names)}; or a hub id, or a folder"
     )
+
+
+def fingerprint(ref: ModelRef) -> dict[str, Any]:
+    """What tells a model from one that was trained or changed since, in plain values for JSON.
+
+    Of each folder the names, sizes in bytes and times of change in ns of its files; a hub id and "med-tiny" by name.
+    Where the folders lie does not count.
+    """
+    base = Path(ref.base)
+    return {
+        "base": _files(base) if base.is_dir() else ref.base,
+        "adapters": [_files(adapter) for adapter in ref.adapters],
+        "template": _facts(ref.template) if ref.template and ref.template.is_file() else None,
+    }
+
+
+def _files(folder: Path) -> list[list[Any]]:
+    found = sorted(path for path in folder.iterdir() if path.suffix in _PARTS and path.is_file())
+    return [[path.name, *_facts(path)] for path in found]
+
+
+def _facts(path: Path) -> list[int]:
+    facts = path.stat()
+    return [facts.st_size, facts.st_mtime_ns]
 
 
 def prefix_length(adapter: Path) -> int:

@@ -1,7 +1,6 @@
 """Questions with options, one or several of them right: CMB, CMExam, MLEC-QA, C-Eval, CMMLU, MedQA, MedMCQA, PubMedQA,
 and what `med data make kg --forms choice` makes."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from medcli.core import choice
@@ -37,18 +36,10 @@ def scores(marked: Sequence[Marked], seed: int) -> list[Score]:
 
 
 def _shots(dataset: DatasetFolder, split: str, wanted: int) -> Mapping[str, Sequence[Question]]:
-    """Questions to show, by subject and under "" of any subject, as many as wanted: never of the part examined.
-
-    They come from valid, which holds what an exam publishes for this (dev, val), else from train.
-    """
+    """Questions to show, never of the part examined: from valid, what an exam publishes for this, else from train."""
     for part in ("valid", "train"):
         if part != split and dataset.count(part) >= wanted:
-            by_subject: dict[str, list[Question]] = defaultdict(list)
-            every = _questions(dataset, part, None)
-            for question in every:
-                by_subject[question.subject].append(question)
-            enough = {subject: found for subject, found in by_subject.items() if len(found) >= wanted}
-            return enough | {"": every[:wanted]}
+            return choice.shots_by_subject(_questions(dataset, part, None), wanted)
     raise DataError(
         f"'{dataset.name}' has no {wanted} questions outside of {split} to show before each one",
         hint="use --shots 0, or build the exam with its dev or train part",

@@ -1,193 +1,256 @@
-"""Measure a model on a built data set, and keep every answer with its scores."""
+"""Let models sit exams: prepare, look for leaks, sit, mark, and keep every answer."""
 
-import math
+import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
-from medcli.core import model_ref
-from medcli.core.dataset_folder import DatasetFolder, open_dataset
-from medcli.core.errors import DataError
-from medcli.core.record import Conversation, message_rows
+from medcli.core import exam_file
+from medcli.core.answers_file import read_answers
+from medcli.core.atomic import sha256_of
+from medcli.core.choice import mode_of
+from medcli.core.dataset_folder import DatasetFolder, built_names, open_dataset
+from medcli.core.errors import UnknownNameError, UsageError
+from medcli.core.exam import OUTCOMES, Item, Marked, Paper, Sitting, by_group, means
+from medcli.core.exam_file import Examination, Group
+from medcli.core.exam_settings import NOT_THE_EXAM, EvalSettings
+from medcli.core.journal import Journal, RememberingReader
 from medcli.core.report import Report
-from medcli.core.score import Answer, Score, interval, score_of
-from medcli.core.settings import setting
 from medcli.core.shelf import Shelf
-from medcli.core.speaker import Sampling, Speaker
-from medcli.exams import generation
-from medcli.exams.generation import Item
-from medcli.steps.results import ExamSettings, check_fit, examined, note_part, part_of, results_file, versions, write
+from medcli.core.units import IN_MARKS
+from medcli.steps.candidates import Candidate, describe, note_refusals, open_candidate, open_helper, remembering
+from medcli.steps.exam_leak import Leaks, leaks_of, refuse
+from medcli.steps.results import examined, note_part, part_of, results_file, versions
 
 SECTION = "eval"
-METRICS = Shelf("medcli.metrics", "metric")
-PERPLEXITY = "perplexity"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ExamSettings):
-    """What `med eval` can be told."""
-
-    max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
-    temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)
-    top_p: float = setting(1.0, help="Draw from the likeliest tokens that make up this share.", minimum=0)
+EXAMS = Shelf("medcli.exams", "exam")
+_CHOSEN = ("choice", "general")  # exams whose answers are chosen, so that --mode matters
+_DEPTHS = (1, 2)  # of groups: categories, and subjects within them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What is to be answered, and where the answers go."""
+    """An exam that is ready to be sat: `name` is that of its outcome's file, `kind` the plug-in that set it."""
 
-    dataset: DatasetFolder
+    name: str
+    kind: str
+    paper: Paper
+    dataset: DatasetFolder | None
     split: str
-    conversations: tuple[Conversation, ...]
-    items: tuple[Item, ...]
-    file: Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """What was found: scores from 0 to 1 and perplexity, how many answers, and where they are."""
-
-    model: str
-    dataset: str
-    split: str
-    scores: tuple[Score, ...]
-    answers: int
-    empty: int
-    file: Path
-
-
-def prepare(model: str, settings: Settings) -> Task:
-    """What `evaluate` would answer, without loading a model; raises UsageError and DataError."""
-    dataset = open_dataset(settings.dataset)
-    if dataset.kind != generation.KIND:
-        raise DataError(
-            f"the data set '{dataset.name}' holds {dataset.kind}s, and `med eval` needs conversations",
-            hint="`med data list` shows what each data set holds",
+def prepare(settings: EvalSettings, report: Report) -> list[Task]:
+    """The exams that are named, without loading a model; raises UsageError and DataError."""
+    if not settings.exam and settings.dataset is None:
+        raise UsageError(
+            "no exam is named", hint=f"--exam {','.join(_own())}, or a data set: --exam NAME (`med data list`)"
         )
+    if not settings.exam:
+        return [_of_dataset(str(settings.dataset), settings, report)]
+    return [_task(name, settings, report) for name in settings.exam]
+
+
+def evaluate(
+    model: str, tasks: Sequence[Task], settings: EvalSettings, report: Report, candidate: Candidate | None = None
+) -> list[Examination]:
+    """Let `model` sit the exams; each outcome is written, whole, when that exam is over.
+
+    A `candidate` that is passed in is examined, without one the model is opened here, or the file of answers that
+    stands for it. Raises UsageError, DataError, ModelError and ServiceError.
+    """
+    leaks = [_leaks(model, task, settings, report) for task in tasks]
+    if candidate is None and not settings.answers:
+        candidate = open_candidate(model, settings, report)
+    helpers = {role: open_helper(ref, settings, report) for role, ref in _helpers(tasks, settings).items()}
+    found = []
+    for task, leak in zip(tasks, leaks, strict=True):
+        sits = candidate or _of_answers(task, settings, report)
+        report.note(f"exam: {task.name}, {len(task.paper.items):,} items")
+        found.append(_examined(model, task, settings, report, sits, helpers, leak))
+    return found
+
+
+def summed_up(settings: EvalSettings) -> Examination:
+    """The outcome of scores that a judge gave elsewhere (`--scores`); nothing is asked and nothing written."""
+    if settings.scores is None or settings.exam not in ((), ("dialogue",)):
+        raise UsageError("--scores is for the exam dialogue", hint="med eval --exam dialogue --scores FILE")
+    exam = EXAMS.get("dialogue")
+    marked = exam.from_scores(settings.scores)
+    return Examination(
+        model=str(settings.scores), exam="dialogue", kind="dialogue", primary=exam.PRIMARY,
+        dataset={"name": settings.scores.name, "sha256": sha256_of(settings.scores), "answered": len(marked)},
+        settings=asdict(settings), versions=versions(), scores=tuple(exam.scores(marked, settings.seed)),
+        groups=(), marked=tuple(marked), file=settings.scores,
+    )  # fmt: skip
+
+
+def identity(task: Task, settings: EvalSettings, described: Mapping[str, Any]) -> str:
+    """A hash of all that an outcome follows from: who answers and who helps, items, settings, the version of med."""
+    parts = {
+        "model": dict(described),
+        "helpers": {role: describe(ref) for role, ref in _helpers([task], settings).items()},
+        "exam": [task.name, task.kind, _hash_of(task.paper.items)],
+        "settings": {name: value for name, value in asdict(settings).items() if name not in NOT_THE_EXAM},
+        "versions": versions(),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def sat_with(task: Task, settings: EvalSettings, reader: bool) -> EvalSettings:
+    """The settings as the exam is sat with them, by whom can say how likely texts are (`reader`) or cannot."""
+    return replace(settings, mode=mode_of(settings, reader)) if task.kind in _CHOSEN else settings
+
+
+def _own() -> list[str]:
+    """The exams that bring their own questions."""
+    return [name for name in EXAMS.names() if not EXAMS.get(name).KIND]
+
+
+def _task(name: str, settings: EvalSettings, report: Report) -> Task:
+    if settings.gold:
+        return Task(name=name, kind="choice", paper=_paper("choice", settings, None, ""), dataset=None, split="")
+    needs_set = name not in EXAMS.names() or bool(EXAMS.get(name).KIND)
+    if settings.dataset is not None and name in EXAMS.names():
+        return _of_dataset(settings.dataset, settings, report, name)
+    if not needs_set:
+        return Task(name=name, kind=name, paper=_paper(name, settings, None, ""), dataset=None, split="")
+    if name in built_names() or (name not in EXAMS.names() and Path(name).exists()):
+        return _of_dataset(name, settings, report)
+    if name in EXAMS.names():
+        raise UsageError(f"the exam {name} needs a data set", hint=f"--exam {name} --dataset NAME")
+    raise UnknownNameError("exam or built data set", name, [*EXAMS.names(), *built_names()], hint=_hint(name))
+
+
+def _hint(name: str) -> str:
+    return f"own exams: {', '.join(_own())}; built: {', '.join(built_names()) or 'none'}; med data build {name} builds"
+
+
+def _of_dataset(name: str, settings: EvalSettings, report: Report, kind: str = "") -> Task:
+    dataset = open_dataset(name)
+    by_kind = {EXAMS.get(exam).KIND: exam for exam in EXAMS.names()}
+    exam = kind or by_kind.get(dataset.kind, "generation")  # which says what it needs
     split = part_of(dataset, settings.split)
-    conversations = tuple(_conversations(dataset, split, settings))
-    if not conversations:
-        raise DataError(
-            f"the data set '{dataset.name}' has no conversation in {settings.split or 'test or valid'}",
-            hint="choose another part with --split, or build the data set from more records",
-        )
-    items = tuple(generation.item_of(conversation) for conversation in conversations)
-    file = results_file(model, dataset.name, split)
-    return Task(dataset=dataset, split=split, conversations=conversations, items=items, file=file)
+    paper = _paper(exam, settings, dataset, split)
+    note_part(dataset, split, settings.split, report)
+    title = f"{dataset.name}-{split}" if EXAMS.get(exam).KIND else f"{exam}-{dataset.name}-{split}"
+    return Task(name=title, kind=exam, paper=paper, dataset=dataset, split=split)
 
 
-def evaluate(model: str, settings: Settings, report: Report, speaker: Speaker | None = None) -> Evaluation:
-    """Let `model` answer a data set and score the answers; the results file is written last.
-
-    A `speaker` that is passed in is only asked for text; without one the model is loaded here, and its
-    perplexity is measured too. Raises UsageError, DataError and ModelError.
-    """
-    task = prepare(model, settings)
-    note_part(task.dataset, task.split, settings.split, report)
-    likelihood: list[Score] = []
-    if speaker is None:
-        speaker, perplexity = _load(model, task, settings, report)
-        likelihood.append(perplexity)
-    answers = _answers(speaker, task, settings, report)
-    report.stage("scoring", total=len(answers), unit="answers")
-    values = measured(answers)
-    report.advance(len(answers))
-    evaluation = Evaluation(
-        model=model,
-        dataset=task.dataset.name,
-        split=task.split,
-        scores=(*_scores(values, settings.seed), *likelihood),
-        answers=len(answers),
-        empty=sum(not answer.text.strip() for answer in answers),
-        file=task.file,
-    )
-    if evaluation.empty:
-        report.note(f"{evaluation.empty} of {evaluation.answers} answers are empty, and score 0")
-    _write(evaluation, task, settings, answers, values)
-    return evaluation
+def _paper(exam: str, settings: EvalSettings, dataset: DatasetFolder | None, split: str) -> Paper:
+    paper: Paper = EXAMS.get(exam).prepare(settings, dataset, split)
+    return paper
 
 
-def measured(answers: Sequence[Answer]) -> dict[str, Sequence[float]]:
-    """One value from 0 to 1 per metric and answer."""
-    return {
-        name: column for metric in generation.METRICS for name, column in METRICS.get(metric).scores(answers).items()
-    }
+def _leaks(model: str, task: Task, settings: EvalSettings, report: Report) -> Leaks:
+    leaks = leaks_of(model, task.paper.items, task.dataset, task.split, report)
+    if not settings.allow_leak:
+        refuse(leaks, task.name, model)
+    return leaks
 
 
-def perplexity_score(value: float, tokens: int, nll: Sequence[float], seed: int) -> Score:
-    """Perplexity with an interval as wide as that of the mean nll over conversations.
-
-    `value` weighs every token alike, the mean every conversation: the interval is moved around `value`.
-    """
-    middle = fmean(nll)
-    low, high = (value * math.exp(end - middle) for end in interval(nll, seed))
-    return Score(metric=PERPLEXITY, value=value, count=tokens, low=low, high=high)
+def _helpers(tasks: Sequence[Task], settings: EvalSettings) -> dict[str, str]:
+    """Who helps, by role, as far as an exam that is sat needs them."""
+    kinds = {task.kind for task in tasks}
+    patient = {"patient": settings.patient} if "dialogue" in kinds else {}
+    return patient | ({"judge": settings.judge} if kinds & {"dialogue", "triage"} else {})
 
 
-def _conversations(dataset: DatasetFolder, split: str, settings: Settings) -> Iterator[Conversation]:
-    for record in dataset.records(split, settings.limit):
-        if not isinstance(record, Conversation):
-            raise DataError(f"{dataset.file(split)}: the record '{record.id}' is no conversation")
-        yield generation.with_system(record, settings.system) if settings.system is not None else record
+def _of_answers(task: Task, settings: EvalSettings, report: Report) -> Candidate:
+    assert settings.answers is not None
+    answers = read_answers(settings.answers)
+    described = {"answers": settings.answers.name, "sha256": sha256_of(settings.answers)}
+    return Candidate(speaker=answers.speaker_for(task.paper.items, report), reader=None, described=described)
 
 
-def _load(model: str, task: Task, settings: Settings, report: Report) -> tuple[Speaker, Score]:
-    """The model as a speaker, and how likely it finds the wanted answers."""
-    reference = model_ref.resolve(model)
-    check_fit(model, reference, task.dataset)
-
-    from medcli.engine import remote_code
-    from medcli.engine.likelihood import perplexity
-    from medcli.engine.speaker import open_speaker
-
-    reference = remote_code.consent(reference) if settings.trust_remote_code else reference
-    speaker = open_speaker(reference, device=settings.device, report=report)
-    value, tokens, nll = perplexity(speaker.loaded, task.conversations, report)
-    return speaker, perplexity_score(value, tokens, nll, settings.seed)
-
-
-def _answers(speaker: Speaker, task: Task, settings: Settings, report: Report) -> list[Answer]:
-    sampling = Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_tokens=settings.max_tokens,
-        seed=settings.seed,
-    )
-    report.stage("answering", total=len(task.items), unit="conversations")
-    texts = speaker.replies([item.prompt for item in task.items], sampling, report.advance)
-    return [Answer(text=text, reference=item.reference) for text, item in zip(texts, task.items, strict=True)]
-
-
-def _scores(values: Mapping[str, Sequence[float]], seed: int) -> list[Score]:
-    return [score_of(metric, column, seed) for metric, column in values.items()]
-
-
-def _write(
-    evaluation: Evaluation,
+def _examined(
+    model: str,
     task: Task,
-    settings: Settings,
-    answers: Sequence[Answer],
-    values: Mapping[str, Sequence[float]],
-) -> None:
-    """Everything needed to check the figures or to make them again; the same answers give the same bytes."""
-    rows = [
-        {
-            "id": item.id,
-            "prompt": message_rows(item.prompt),
-            "answer": answer.text,
-            "reference": answer.reference,
-            "scores": {metric: column[index] for metric, column in values.items()},
-        }
-        for index, (item, answer) in enumerate(zip(task.items, answers, strict=True))
-    ]
-    table = {
-        "model": evaluation.model,
-        "dataset": examined(task.dataset, task.split) | {"answered": evaluation.answers},
-        "settings": asdict(settings),
-        "versions": versions("jieba"),
-        "scores": [asdict(score) for score in evaluation.scores],
-        "empty": evaluation.empty,
-        "answers": rows,
-    }
-    write(task.file, table)
+    settings: EvalSettings,
+    report: Report,
+    candidate: Candidate,
+    helpers: Mapping[str, Any],
+    leaks: Leaks,
+) -> Examination:
+    settings = sat_with(task, settings, candidate.reader is not None)
+    file = results_file(model, task.name)
+    key = identity(task, settings, candidate.described)
+    with _remembering(file, key, report) as journal:
+        patient, judge = (
+            remembering(helper, journal, role) if (helper := helpers.get(role)) else None
+            for role in ("patient", "judge")
+        )
+        sitting = Sitting(
+            speaker=remembering(candidate.speaker, journal, "candidate"),
+            reader=RememberingReader(candidate.reader, journal) if candidate.reader else None,
+            rewarder=candidate.rewarder,
+            patient=patient,
+            judge=judge,
+            settings=settings,
+            report=report,
+        )
+        marked = [_with_leak(one, leaks) for one in task.paper.sit(sitting)]
+        note_refusals(candidate.speaker, report)
+        for outcome in OUTCOMES[1:]:
+            if count := sum(one.outcome == outcome for one in marked):
+                report.note(f"{count:,} of {len(marked):,} answers are {outcome}")
+        report.stage("scoring", total=len(marked), unit="answers")
+        found = _outcome(model, task, settings, marked, leaks, file, key)
+        exam_file.write(found)
+    return found
+
+
+@contextmanager
+def _remembering(file: Path, key: str, report: Report) -> Iterator[Journal]:
+    """A journal of answers beside the outcome's file, gone when the outcome is there."""
+    with Journal.open(file.with_name(f".{file.stem}.journal.jsonl"), {"identity": key}, report) as journal:
+        yield journal
+        journal.remove()
+
+
+def _outcome(
+    model: str, task: Task, settings: EvalSettings, marked: Sequence[Marked], leaks: Leaks, file: Path, key: str
+) -> Examination:
+    exam = EXAMS.get(task.kind)
+    scores = list(exam.scores(marked, settings.seed))
+    clean = [one for one in marked if "leaked" not in one.detail]
+    if clean and len(clean) < len(marked):
+        unleaked = next((score for score in means(clean, settings.seed) if score.metric == exam.PRIMARY), None)
+        scores += [replace(unleaked, metric=f"{exam.PRIMARY}-unleaked")] if unleaked else []
+    asked = examined(task.dataset, task.split) if task.dataset else {"name": task.name}
+    return Examination(
+        model=model,
+        exam=task.name,
+        kind=task.kind,
+        primary=exam.PRIMARY,
+        dataset=asked | {"items": _hash_of(task.paper.items), "answered": len(marked)},
+        settings=asdict(settings),
+        versions=versions(),
+        scores=tuple(scores),
+        groups=tuple(_groups(marked, task.kind, settings.seed)),
+        marked=tuple(marked),
+        leak=leaks.as_table(),
+        file=file,
+        identity=key,
+    )
+
+
+def _with_leak(one: Marked, leaks: Leaks) -> Marked:
+    found = leaks.items.get(one.item.id)
+    return replace(one, detail={**one.detail, "leaked": found}) if found else one
+
+
+def _groups(marked: Sequence[Marked], kind: str, seed: int) -> Iterator[Group]:
+    """The means of each category, and of each subject within it."""
+    scores = EXAMS.get(kind).scores if kind == IN_MARKS else means  # marks of 1 are no shares
+    for depth in _DEPTHS:
+        for names, some in by_group(marked, depth).items():
+            yield Group(names=names, scores=tuple(scores(some, seed)))
+
+
+def _hash_of(items: Sequence[Item]) -> str:
+    """A hash of what is asked and wanted, whatever is shown before it."""
+    rows = [[item.id, *item.asks, item.reference] for item in items]
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()

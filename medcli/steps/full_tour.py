@@ -13,6 +13,7 @@ from typing import Any
 from medcli.core import run_folder
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.exam_settings import EvalSettings
 from medcli.core.model_ref import TINY, resolve
 from medcli.core.record import Document, Message, messages_of
 from medcli.core.report import Report
@@ -20,7 +21,7 @@ from medcli.core.rewarder import Rewarder
 from medcli.core.run_folder import RunFolder
 from medcli.core.score import Score, score_of
 from medcli.makers import preference
-from medcli.steps import build_data, evaluate_pairs, make_data, merge, quickstart
+from medcli.steps import build_data, evaluate, make_data, merge, quickstart
 from medcli.steps.quickstart import DATASET, LORA, Settings, part, percent
 
 PAIRS, TEXT, OWN = "knowledge-pairs", "knowledge-text", "knowledge-own"
@@ -160,8 +161,9 @@ def _perplexity(model: str, text: DatasetFolder, report: Report) -> float:
 
 
 def _judges(run: str, settings: Settings, report: Report) -> Goal:
-    asked = evaluate_pairs.Settings(dataset=PAIRS, split="test", limit=settings.limit)
-    accuracy = next(s for s in evaluate_pairs.evaluate(run, asked, report).scores if s.metric == "accuracy")
+    asked = EvalSettings(exam=(PAIRS,), split="test", limit=settings.limit)
+    (found,) = evaluate.evaluate(run, evaluate.prepare(asked, report), asked, report)
+    accuracy = found.score("accuracy")
     return Goal(
         stage="rm",
         wanted=f"at least {PAIRS_RIGHT:.0%} of held-out pairs right",

@@ -10,6 +10,7 @@ from typing import Any
 from medcli.core import run_folder
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import DatasetFolder
+from medcli.core.exam_settings import EvalSettings
 from medcli.core.model_ref import TINY, ModelRef, resolve
 from medcli.core.record import Conversation, Message
 from medcli.core.report import Report
@@ -116,9 +117,9 @@ def make_base(report: Report) -> None:
 
 def exam(model: str, settings: Settings, report: Report) -> Examined:
     """The share of exactly right answers on phrasings never trained on."""
-    asked = evaluate.Settings(dataset=DATASET, split="test", limit=settings.limit, max_tokens=LONGEST_ANSWER)
-    found = evaluate.evaluate(model, asked, report)
-    return Examined(exact=next(score for score in found.scores if score.metric == "exact"), answers=found.file)
+    asked = EvalSettings(exam=(DATASET,), split="test", limit=settings.limit, max_tokens=LONGEST_ANSWER)
+    (found,) = evaluate.evaluate(model, evaluate.prepare(asked, report), asked, report)
+    return Examined(exact=found.score("exact"), answers=found.file)
 
 
 def trained(method: str, flags: Mapping[str, Any], report: Report) -> run_folder.RunFolder:

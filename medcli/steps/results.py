@@ -1,39 +1,21 @@
-"""What every evaluation shares: which part of a data set is examined, and the file that keeps what was found."""
+"""What every evaluation shares: which part of a data set is examined, and where what was found is kept."""
 
-import json
 import platform
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from medcli import __version__
-from medcli.core.atomic import sha256_of, writing
+from medcli.core.atomic import sha256_of
 from medcli.core.dataset_folder import DatasetFolder
 from medcli.core.errors import DataError
 from medcli.core.model_ref import ModelRef
 from medcli.core.report import Report
 from medcli.core.run_folder import named
-from medcli.core.settings import project_root, setting
+from medcli.core.settings import project_root
 
 _LONGEST_NAME = 120  # file systems end at 255 bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExamSettings:
-    """What every evaluation can be told."""
-
-    dataset: str = setting(help="A built data set; `med data list` shows what there is.")
-    split: Literal["train", "valid", "test"] | None = setting(
-        None, help="The part of it to take; unless given, test, or valid when test is empty."
-    )
-    limit: int | None = setting(None, help="Take only so many conversations or pairs.", minimum=1)
-    seed: int = setting(42, help="Makes drawing repeatable.", minimum=0)
-    system: str | None = setting(None, help="A system message in place of the data set's own.")
-    device: str = setting("auto", help="auto, cpu, cuda or cuda:N.")
-    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
 
 def check_fit(model: str, ref: ModelRef, dataset: DatasetFolder) -> None:
@@ -72,13 +54,17 @@ def note_part(dataset: DatasetFolder, split: str, asked: str | None, report: Rep
         report.note(f"the data set '{dataset.name}' has no test part: valid is taken instead")
 
 
-def results_file(model: str, dataset: str, split: str) -> Path:
-    """Where an evaluation is kept: in the run's folder, or in `eval/` when the model is no run."""
+def results_file(model: str, exam: str) -> Path:
+    """Where an exam's outcome is kept: in the run's folder, or in `eval/` when the model is no run."""
     run = named(model)
     if run.exists:
-        return run.path / "eval" / f"{dataset}-{split}.json"
-    name = re.sub(r"[^\w.-]+", "-", model).strip("-.")[-_LONGEST_NAME:]
-    return project_root() / "eval" / f"{name}-{dataset}-{split}.json"
+        return run.path / "eval" / f"{exam}.json"
+    return project_root() / "eval" / f"{short_name(model)}-{exam}.json"
+
+
+def short_name(model: str) -> str:
+    """A model's name as a part of a file's."""
+    return re.sub(r"[^\w.-]+", "-", model).strip("-.")[-_LONGEST_NAME:]
 
 
 def examined(dataset: DatasetFolder, split: str) -> dict[str, Any]:
@@ -86,14 +72,7 @@ def examined(dataset: DatasetFolder, split: str) -> dict[str, Any]:
     return {"name": dataset.name, "split": split, "sha256": sha256_of(dataset.file(split))}
 
 
-def write(file: Path, table: Mapping[str, Any]) -> None:
-    """Write the results whole; the same table gives the same bytes."""
-    with writing(file) as out:
-        json.dump(table, out, ensure_ascii=False, indent=1)
-        out.write("\n")
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The versions of med, Python, torch, transformers, peft and `packages`."""
-    found = {name: version(name) for name in ("torch", "transformers", "peft", *packages)}
-    return {"med": __version__, "python": platform.python_version(), **found}
+def versions() -> dict[str, str]:
+    """The versions of med, Python, and the packages that answers and scores depend on."""
+    packages = ("torch", "transformers", "peft", "jieba", "sacrebleu")
+    return {"med": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

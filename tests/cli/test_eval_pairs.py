@@ -31,11 +31,10 @@ def test_a_reward_run_judges_pairs_and_ranks_answers(med, project, judge, tiny_f
     assert {"accuracy", "margin", "ece", "longer-right"} <= set(names)
     assert "length is preferred for its own sake" in shown.stderr
     found = json.loads(med("eval", judge, "--dataset", "few", "--split", "train", "--limit", 2, "--json").stdout)
-    assert found["pairs"] == 2
+    assert found["scores"][0]["count"] == 2
     assert (project / "runs/judge/eval/few-train.json").is_file()
     plan = med("eval", judge, "--dataset", "few", "--plan")
-    assert "would judge" in plan.stdout
-    assert "max_tokens" not in plan.stdout
+    assert "would sit few-" in plan.stdout
 
     answers = [{"id": f"c{n}", "answer": text} for n in range(3) for text in ("多喝水。", "无。", "请到医院检查。")]
     (project / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in answers))
@@ -49,7 +48,6 @@ def test_a_reward_run_judges_pairs_and_ranks_answers(med, project, judge, tiny_f
         ("med eval judge --dataset PAIRS", ("eval", judge, "--dataset", "facts", "--plan")),
         ("is a model that speaks", ("eval", tiny_folder, "--dataset", "few")),
         ("med train rm", ("eval", tiny_folder, "--dataset", "few", "--plan")),
-        ("--temperature is for answers", ("eval", judge, "--dataset", "few", "--temperature", 1)),
         ("two judges", (*ranking, "--reward", judge, "--llm", "http://localhost:1/v1", "--llm-model", "m")),
         ("judges nothing", (*ranking, "--reward", tiny_folder)),
     ):
@@ -70,5 +68,5 @@ def test_real_candidates_become_pairs_to_learn_from_and_to_judge(med, tiny_folde
     judged = med("eval", "epi", "--dataset", "epi", "--json")
     assert judged.exit_code == 0, judged.stderr
     found = json.loads(judged.stdout)
-    assert (found["pairs"], found["split"]) == (19, "test")
+    assert (found["scores"][0]["count"], found["exam"]) == (19, "epi-test")
     assert "1 of 20 pairs are longer than the model reads, and are left out" in judged.stderr

@@ -16,7 +16,7 @@ def judged(*rows):
 
 
 def figures(rows, seed=1):
-    return {score.metric: score for score in pairs.scores(rows, seed)}
+    return {score.metric: score for score in pairs.figures(rows, seed)}
 
 
 @pytest.fixture(scope="module")
