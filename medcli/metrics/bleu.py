@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from medcli.core.score import Answer
+from medcli.core.score import Answer, Score
 
 HELP = "BLEU-4 on characters, NIST smoothing: which stretches of 1 to 4 characters are in the reference too"
 ORDER = 4
@@ -13,6 +13,11 @@ ORDER = 4
 def scores(answers: Sequence[Answer]) -> dict[str, list[float]]:
     """One value from 0 to 1 per answer."""
     return {"bleu-4": [sentence_bleu(answer.text, answer.reference) for answer in answers]}
+
+
+def figures(answers: Sequence[Answer], seed: int) -> list[Score]:
+    """None: BLEU of all answers together is the metric `corpus_bleu`."""
+    return []
 
 
 def sentence_bleu(text: str, reference: str) -> float:

@@ -1,5 +1,6 @@
-"""ROUGE against rouge_chinese."""
+"""ROUGE against rouge_chinese, and the cutting of words against jieba."""
 
+import importlib.util
 import random
 import time
 import tracemalloc
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from rouge_chinese import Rouge
 
 from medcli.core.score import Answer
-from medcli.metrics.rouge import common_subsequence, rouge, scores, segment
+from medcli.metrics.rouge import common_subsequence, likeliest_states, rouge, scores, segment
+from tests.metrics import pairs
 
 PAIRS = [
     ("。", "。"),
@@ -86,20 +88,38 @@ def test_a_long_pair_takes_little_time_and_memory():
     assert peak < 8 * 2**20  # rouge_chinese: 628 MB
 
 
+def test_a_long_text_of_different_words_takes_memory_in_proportion():
+    words = range(20_000)
+    tracemalloc.start()
+    assert common_subsequence(words, words) == len(words)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * 2**20  # a bit for each pair of words: 25 MB in all
+
+
 def test_a_pair_of_some_hundred_words_equals_rouge_chinese():
     draw = random.Random(4)
     text, reference = (" ".join(draw.choices("甲乙丙丁戊己庚辛。", k=400)) for _ in range(2))
     assert rouge(text, reference) == pytest.approx(oracle(text, reference), abs=1e-9)
 
 
-@given(st.lists(st.integers(0, 5), max_size=40), st.lists(st.integers(0, 5), max_size=40))
-def test_common_subsequence_equals_the_textbook(one, other):
+@given(st.lists(st.integers(0, 5), max_size=40), st.lists(st.integers(0, 5), max_size=40), st.integers(1, 50))
+def test_common_subsequence_equals_the_textbook(one, other, block):
     row = [0] * (len(other) + 1)
     for item in one:
         before = row[:]
         for index, wanted in enumerate(other, 1):
             row[index] = before[index - 1] + 1 if item == wanted else max(row[index - 1], before[index])
-    assert common_subsequence(one, other) == row[-1]
+    assert common_subsequence(one, other) == common_subsequence(one, other, block) == row[-1]
+
+
+def test_odd_pairs_equal_rouge_chinese_or_are_empty():
+    for text, reference in pairs.ODD:
+        text, reference = segment(text), segment(reference)
+        if text.strip() and reference.strip():
+            assert rouge(text, reference) == pytest.approx(oracle(text, reference), abs=1e-9)
+        else:
+            assert set(rouge(text, reference).values()) == {0.0}
 
 
 @given(st.text("头痛发热咳嗽，。 \nab1.", max_size=60), st.text("头痛发热咳嗽，。 \nab1.", max_size=60))
@@ -123,3 +143,29 @@ def test_jieba_keeps_its_cache_in_our_folder_and_says_nothing(tmp_path, monkeypa
     assert segment("头痛发热") == "头痛 发热"
     assert (tmp_path / "cache" / "jieba.cache").is_file()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture(scope="module")
+def jieba_itself():
+    """jieba's `finalseg` as it is published: a second copy of the module, which nobody has changed."""
+    found = importlib.util.find_spec("jieba.finalseg")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+def test_words_jieba_does_not_know_are_cut_as_it_cuts_them(jieba_itself):
+    draw = random.Random(7)
+    model = (jieba_itself.start_P, jieba_itself.trans_P, jieba_itself.emit_P)
+    for text in ["龘", "龘" * 50, "\u9fa5", *("".join(draw.choices("头痛李小明龘颻丨的在", k=30)) for _ in range(100))]:
+        assert likeliest_states(text, "BMES", *model) == jieba_itself.viterbi(text, "BMES", *model)
+    for _ in range(300):
+        text = "".join(chr(draw.randrange(0x4E00, 0x9FA6)) for _ in range(draw.randrange(1, 60)))
+        assert likeliest_states(text, "BMES", *model) == jieba_itself.viterbi(text, "BMES", *model)
+
+
+def test_jieba_cuts_by_our_search():
+    import jieba
+
+    segment("头痛")
+    assert jieba.finalseg.viterbi is likeliest_states
