@@ -3,21 +3,18 @@
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from medcli.core.atomic import storage_error
-from medcli.core.errors import ServiceError, UsageError
 from medcli.core.llm_settings import LlmSettings, Reply
+from medcli.core.record import Message
 from medcli.core.report import Report
-from medcli.core.settings import service_key
+from medcli.engine.completions import Completions, Declined
 
-RETRIES = 5  # of what may pass: no connection, timeouts, 408, 409, 429 and 5xx
-TIMEOUT = 120.0  # seconds
 LONGEST = 2048  # tokens of an answer
 TEMPERATURE = 0.7
 
@@ -35,8 +32,12 @@ class Endpoint:
         self._path = answered
         self._known, self._is_broken_off = _kept(answered)
         self._lock = threading.Lock()
-        self._pace = _Pace(settings.requests_per_minute)
-        self._client = _client(settings, self._pace)
+        self._service = Completions(
+            settings.llm,
+            settings.llm_model,
+            named="--llm and --llm-model",
+            per_minute=settings.requests_per_minute,
+        )
 
     def __enter__(self) -> "Endpoint":
         try:
@@ -51,7 +52,7 @@ class Endpoint:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-        self._client.close()
+        self._service.close()
 
     def ask(self, prompts: Sequence[str]) -> Iterator[Reply]:
         """One reply a prompt, in order; what the service refuses, or the limit forbids, is a reply with a reason.
@@ -59,15 +60,10 @@ class Endpoint:
         Raises ServiceError when the service cannot be reached, knows neither key nor model, or fails again and again.
         """
         self.report.stage(f"asking {self.settings.llm_model}", len(prompts), "questions")
-        pool = ThreadPoolExecutor(self.settings.concurrency)
-        try:
-            for done, reply in enumerate(pool.map(self._reply, prompts), 1):
+        with closing(self._service.in_order(self._reply, prompts, self.settings.concurrency)) as replies:
+            for done, reply in enumerate(replies, 1):
                 yield reply
                 self.report.advance(done)
-        finally:
-            self._pace.stop()  # a question that still waits for its turn is not sent
-            pool.shutdown(cancel_futures=True)
-            self._pace.go()
         self.report.note(f"{self.calls:,} questions asked, {self.from_cache:,} answered before, {self.tokens:,} tokens")
 
     def _reply(self, prompt: str) -> Reply:
@@ -95,37 +91,14 @@ class Endpoint:
 
     def _asked(self, prompt: str) -> tuple[Reply, int]:
         """The reply, and the tokens it took."""
-        import openai
-
+        question = [Message(role="user", content=prompt)]
         try:
-            said = self._client.chat.completions.create(
-                model=self.settings.llm_model,
-                messages=[{"role": "user", "content": prompt}],
-                temperature=TEMPERATURE,
-                max_tokens=LONGEST,
-            )
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise ServiceError(
-                f"{self.settings.llm} refuses the key", hint="export MED_API_KEY=… (or OPENAI_API_KEY) with a valid one"
-            ) from error
-        except openai.NotFoundError as error:
-            raise ServiceError(
-                f"{self.settings.llm} knows no such address or model '{self.settings.llm_model}'",
-                hint="the address mostly ends with /v1; check --llm and --llm-model",
-            ) from error
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            return Reply(reason=f"the service refuses the question: {_said(error)}"), 0
-        except openai.APIConnectionError as error:
-            raise ServiceError(
-                f"{self.settings.llm} cannot be reached: {_said(error)}", hint=f"is it running? {_GO_ON}"
-            ) from error
-        except openai.APIError as error:
-            raise ServiceError(f"{self.settings.llm} fails again and again: {_said(error)}", hint=_GO_ON) from error
+            said = self._service.ask(question, temperature=TEMPERATURE, max_tokens=LONGEST)
+        except Declined as reason:
+            return Reply(reason=f"the service refuses the question: {reason}"), 0
         with self._lock:
             self.calls += 1
-        text = (said.choices[0].message.content or "") if said.choices else ""
-        used = said.usage.total_tokens if said.usage else len(prompt) + len(text)
-        return Reply(text=text, reason="" if text else "the service gave an empty answer"), used
+        return Reply(text=said.text, reason="" if said.text else "the service gave an empty answer"), said.tokens
 
     def _keep(self, key: str, text: str, tokens: int) -> None:
         line = json.dumps({"key": key, "text": text, "tokens": tokens}, ensure_ascii=False)
@@ -138,60 +111,14 @@ class Endpoint:
                 raise storage_error(error, self._path) from error
 
 
-_GO_ON = "run the same command again later: what is answered is not asked again"
-
-
-class _Ended(BaseException):
-    """Asking has ended while a request waited for its turn; the client would try again after any Exception."""
-
-
-class _Pace:
-    """Lets so many requests through in a minute, evenly; tries again count too."""
-
-    def __init__(self, per_minute: int | None) -> None:
-        self._gap = 60 / per_minute if per_minute else 0.0
-        self._next = 0.0
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-
-    def wait(self, request: object) -> None:
-        """Return when it is the request's turn."""
-        with self._lock:
-            turn = max(self._next, time.monotonic())
-            self._next = turn + self._gap
-        if self._stopped.wait(max(0.0, turn - time.monotonic())):
-            raise _Ended
-
-    def stop(self) -> None:
-        self._stopped.set()
-
-    def go(self) -> None:
-        self._stopped.clear()
-
-
-def _client(settings: LlmSettings, pace: _Pace) -> Any:
-    try:
-        import openai
-    except ImportError as error:
-        raise UsageError("asking a service needs the package openai", hint="install it: pip install openai") from error
-    http = openai.DefaultHttpxClient(event_hooks={"request": [pace.wait]})
-    return openai.OpenAI(
-        base_url=settings.llm, api_key=service_key(), max_retries=RETRIES, timeout=TIMEOUT, http_client=http
-    )
-
-
 def _kept(path: Path) -> tuple[dict[str, str], bool]:
     """The answers of earlier runs, and whether a kill broke off the last line."""
     text = path.read_text("utf-8", "replace") if path.is_file() else ""
     answers = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             row = json.loads(line)
             answers[row["key"]] = row["text"]
         except (ValueError, KeyError, TypeError):  # a line that was broken off
             continue
     return answers, not text.endswith("\n") and bool(text)
-
-
-def _said(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
