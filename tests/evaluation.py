@@ -7,7 +7,7 @@ from medcli.core.atomic import sha256_of
 from medcli.core.exam_settings import EvalSettings
 from medcli.core.record import Conversation, Document, Message, to_row
 from medcli.core.report import Silent
-from medcli.steps import evaluate
+from medcli.steps import evaluate, exam_tasks
 from medcli.steps.candidates import Candidate
 
 FACTS = [
@@ -43,7 +43,7 @@ def examine(speaker, report=None, model="tiny", reader=None, rewarder=None, **se
     """What comes of the one exam that the settings name, of a candidate that need not be a model."""
     asked = EvalSettings(**settings)
     candidate = Candidate(speaker=speaker, reader=reader, described={"fake": True}, rewarder=rewarder)
-    tasks = evaluate.prepare(asked, report or Silent())
+    tasks = exam_tasks.prepare(asked, report or Silent())
     (found,) = evaluate.evaluate(model, tasks, asked, report or Silent(), candidate)
     return found
 

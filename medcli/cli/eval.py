@@ -13,7 +13,8 @@ from medcli.core.report import Report, Silent
 from medcli.core.settings import Resolved
 from medcli.steps import bounds, evaluate, sit_both
 from medcli.steps.candidates import check_reference
-from medcli.steps.evaluate import SECTION, Task
+from medcli.steps.evaluate import SECTION
+from medcli.steps.exam_tasks import Task, named, prepare
 from medcli.steps.results import results_file
 
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -74,12 +75,12 @@ def _found(names: list[str], settings: EvalSettings) -> list[Examination]:
 
 def _tasks(names: list[str], settings: EvalSettings, compare: bool, report: Report) -> list[Task]:
     """The exams, ready to be sat by all who are named; raises what tells that they cannot be."""
-    tasks = sit_both.tasks_of(settings, report) if compare else evaluate.prepare(settings, report)
+    exams = named(settings)
     for name in names if not settings.answers else []:
-        check_reference(name, [task.dataset for task in tasks if task.dataset])
-        if any(task.dataset is None for task in tasks):
+        if any(exam.dataset is None for exam in exams):
             check_reference(name, [])
-    return tasks
+        check_reference(name, [exam.dataset for exam in exams if exam.dataset])
+    return sit_both.tasks_of(settings, report) if compare else prepare(settings, report)
 
 
 def _show_comparison(names: list[str], settings: EvalSettings, json: bool) -> list[Examination]:

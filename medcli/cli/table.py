@@ -5,7 +5,7 @@ TABLE = {
     "data": ("medcli.cli.data", "build, list and look at data sets"),
     "train": ("medcli.cli.train", "fine-tune a model on a data set"),
     "runs": ("medcli.cli.runs", "list, compare and remove training runs"),
-    "eval": ("medcli.cli.eval", "measure a model on a data set"),
+    "eval": ("medcli.cli.eval", "let models sit exams, and compare them"),
     "chat": ("medcli.cli.chat", "talk with a model or a run"),
     "merge": ("medcli.cli.merge", "turn a run into a plain model folder, and prove it equal"),
 }

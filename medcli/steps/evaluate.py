@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +12,21 @@ from medcli.core import exam_file
 from medcli.core.answers_file import read_answers
 from medcli.core.atomic import sha256_of
 from medcli.core.choice import mode_of
-from medcli.core.dataset_folder import DatasetFolder, built_names, open_dataset
-from medcli.core.errors import UnknownNameError, UsageError
-from medcli.core.exam import OUTCOMES, Item, Marked, Paper, Sitting, by_group, means
+from medcli.core.errors import UsageError
+from medcli.core.exam import OUTCOMES, Item, Marked, Sitting, by_group, means
 from medcli.core.exam_file import Examination, Group
 from medcli.core.exam_settings import NOT_THE_EXAM, EvalSettings
 from medcli.core.journal import Journal, RememberingReader
 from medcli.core.report import Report
-from medcli.core.shelf import Shelf
 from medcli.core.units import IN_MARKS
 from medcli.steps.candidates import Candidate, describe, note_refusals, open_candidate, open_helper, remembering
 from medcli.steps.exam_leak import Leaks, leaks_of, refuse
-from medcli.steps.results import examined, note_part, part_of, results_file, versions
+from medcli.steps.exam_tasks import EXAMS, Task
+from medcli.steps.results import examined, results_file, versions
 
 SECTION = "eval"
-EXAMS = Shelf("medcli.exams", "exam")
 _CHOSEN = ("choice", "general")  # exams whose answers are chosen, so that --mode matters
 _DEPTHS = (1, 2)  # of groups: categories, and subjects within them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """An exam that is ready to be sat: `name` is that of its outcome's file, `kind` the plug-in that set it."""
-
-    name: str
-    kind: str
-    paper: Paper
-    dataset: DatasetFolder | None
-    split: str
-
-
-def prepare(settings: EvalSettings, report: Report) -> list[Task]:
-    """The exams that are named, without loading a model; raises UsageError and DataError."""
-    if not settings.exam and settings.dataset is None:
-        raise UsageError(
-            "no exam is named", hint=f"--exam {','.join(_own())}, or a data set: --exam NAME (`med data list`)"
-        )
-    if not settings.exam:
-        return [_of_dataset(str(settings.dataset), settings, report)]
-    return [_task(name, settings, report) for name in settings.exam]
 
 
 def evaluate(
@@ -102,46 +78,6 @@ def identity(task: Task, settings: EvalSettings, described: Mapping[str, Any]) -
 def sat_with(task: Task, settings: EvalSettings, reader: bool) -> EvalSettings:
     """The settings as the exam is sat with them, by whom can say how likely texts are (`reader`) or cannot."""
     return replace(settings, mode=mode_of(settings, reader)) if task.kind in _CHOSEN else settings
-
-
-def _own() -> list[str]:
-    """The exams that bring their own questions."""
-    return [name for name in EXAMS.names() if not EXAMS.get(name).KIND]
-
-
-def _task(name: str, settings: EvalSettings, report: Report) -> Task:
-    if settings.gold:
-        return Task(name=name, kind="choice", paper=_paper("choice", settings, None, ""), dataset=None, split="")
-    needs_set = name not in EXAMS.names() or bool(EXAMS.get(name).KIND)
-    if settings.dataset is not None and name in EXAMS.names():
-        return _of_dataset(settings.dataset, settings, report, name)
-    if not needs_set:
-        return Task(name=name, kind=name, paper=_paper(name, settings, None, ""), dataset=None, split="")
-    if name in built_names() or (name not in EXAMS.names() and Path(name).exists()):
-        return _of_dataset(name, settings, report)
-    if name in EXAMS.names():
-        raise UsageError(f"the exam {name} needs a data set", hint=f"--exam {name} --dataset NAME")
-    raise UnknownNameError("exam or built data set", name, [*EXAMS.names(), *built_names()], hint=_hint(name))
-
-
-def _hint(name: str) -> str:
-    return f"own exams: {', '.join(_own())}; built: {', '.join(built_names()) or 'none'}; med data build {name} builds"
-
-
-def _of_dataset(name: str, settings: EvalSettings, report: Report, kind: str = "") -> Task:
-    dataset = open_dataset(name)
-    by_kind = {EXAMS.get(exam).KIND: exam for exam in EXAMS.names()}
-    exam = kind or by_kind.get(dataset.kind, "generation")  # which says what it needs
-    split = part_of(dataset, settings.split)
-    paper = _paper(exam, settings, dataset, split)
-    note_part(dataset, split, settings.split, report)
-    title = f"{dataset.name}-{split}" if EXAMS.get(exam).KIND else f"{exam}-{dataset.name}-{split}"
-    return Task(name=title, kind=exam, paper=paper, dataset=dataset, split=split)
-
-
-def _paper(exam: str, settings: EvalSettings, dataset: DatasetFolder | None, split: str) -> Paper:
-    paper: Paper = EXAMS.get(exam).prepare(settings, dataset, split)
-    return paper
 
 
 def _leaks(model: str, task: Task, settings: EvalSettings, report: Report) -> Leaks:

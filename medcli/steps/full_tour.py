@@ -21,7 +21,7 @@ from medcli.core.rewarder import Rewarder
 from medcli.core.run_folder import RunFolder
 from medcli.core.score import Score, score_of
 from medcli.makers import preference
-from medcli.steps import build_data, evaluate, make_data, merge, quickstart
+from medcli.steps import build_data, evaluate, exam_tasks, make_data, merge, quickstart
 from medcli.steps.quickstart import DATASET, LORA, Settings, part, percent
 
 PAIRS, TEXT, OWN = "knowledge-pairs", "knowledge-text", "knowledge-own"
@@ -162,7 +162,7 @@ def _perplexity(model: str, text: DatasetFolder, report: Report) -> float:
 
 def _judges(run: str, settings: Settings, report: Report) -> Goal:
     asked = EvalSettings(exam=(PAIRS,), split="test", limit=settings.limit)
-    (found,) = evaluate.evaluate(run, evaluate.prepare(asked, report), asked, report)
+    (found,) = evaluate.evaluate(run, exam_tasks.prepare(asked, report), asked, report)
     accuracy = found.score("accuracy")
     return Goal(
         stage="rm",

@@ -19,7 +19,7 @@ from medcli.core.settings import Layers, Resolved, setting
 from medcli.core.settings import resolve as resolve_settings
 from medcli.core.speaker import Sampling
 from medcli.core.train_settings import TrainSettings
-from medcli.steps import build_data, evaluate, merge, train
+from medcli.steps import build_data, evaluate, exam_tasks, merge, train
 
 DATASET = "knowledge"
 LONGEST_ANSWER = 80  # tokens; the table's longest answer has fewer
@@ -118,7 +118,7 @@ def make_base(report: Report) -> None:
 def exam(model: str, settings: Settings, report: Report) -> Examined:
     """The share of exactly right answers on phrasings never trained on."""
     asked = EvalSettings(exam=(DATASET,), split="test", limit=settings.limit, max_tokens=LONGEST_ANSWER)
-    (found,) = evaluate.evaluate(model, evaluate.prepare(asked, report), asked, report)
+    (found,) = evaluate.evaluate(model, exam_tasks.prepare(asked, report), asked, report)
     return Examined(exact=found.score("exact"), answers=found.file)
 
 

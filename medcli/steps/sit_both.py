@@ -15,7 +15,8 @@ from medcli.steps import compare_report
 from medcli.steps.candidates import describe, open_helper
 from medcli.steps.compare import compare
 from medcli.steps.compare_check import check_alike, check_exams
-from medcli.steps.evaluate import EXAMS, Task, evaluate, identity, prepare, sat_with
+from medcli.steps.evaluate import evaluate, identity, sat_with
+from medcli.steps.exam_tasks import EXAMS, Task, prepare
 from medcli.steps.results import results_file, short_name
 
 _OUTCOME = ".json"

@@ -10,7 +10,7 @@ from medcli.core.exam_settings import EvalSettings
 from medcli.core.record import Message, Preference
 from medcli.core.report import Silent
 from medcli.steps.candidates import Speechless
-from medcli.steps.evaluate import prepare
+from medcli.steps.exam_tasks import prepare
 from tests.building import Notes
 from tests.evaluation import examine, facts, write_dataset
 
