@@ -61,13 +61,13 @@ def rows(text: str, heading_index: int) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-COMMANDS, FORMATS, LAYOUTS, METHODS, CHAT, CODES, ADDING = range(7)  # the tables, in their order
+COMMANDS, FORMATS, LAYOUTS, METHODS, EXAMS, CHAT, CODES, ADDING = range(8)  # the tables, in their order
 
 
 def test_both_have_the_same_parts():
     outlines = [re.findall(r"^(#+) ", BLOCK.sub("", text), re.MULTILINE) for text in TEXTS.values()]
     assert outlines[0] == outlines[1]
-    tables = [[len(rows(text, index)) for index in range(7)] for text in TEXTS.values()]
+    tables = [[len(rows(text, index)) for index in range(8)] for text in TEXTS.values()]
     assert tables[0] == tables[1]
     assert [name for name, _ in BLOCK.findall(TEXTS["en"])] == [name for name, _ in BLOCK.findall(TEXTS["zh"])]
 
@@ -134,6 +134,12 @@ def test_every_method_recipe_and_chat_format_is_named(text):
     named = set(re.findall(r"`([^`\n]+)`", text))
     assert set(recipes.recipes()) <= named
     assert set(chat_template.shipped_names()) - {"med-tiny"} <= named
+
+
+@both
+def test_every_exam_is_in_the_table(text):
+    named = [re.findall(r"`(\w+)`", row[0])[-1] for row in rows(text, EXAMS)]
+    assert sorted(named) == Shelf("medcli.exams", "exam").names()
 
 
 @both
