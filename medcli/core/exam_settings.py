@@ -48,6 +48,7 @@ class EvalSettings(JudgingSettings):
         help="Of exam questions: the likelier letters, the likelier text of an option, or letters read out of an "
         "answer; unless given, likelihood for models that are here and generate for all else.",
     )
+    subjects: tuple[str, ...] = setting((), help="Only exam questions of these subjects or categories.")
     shots: int = setting(0, help="Questions with answers shown before each exam question; never from test.", minimum=0)
     shuffles: int = setting(0, help="Ask each exam question again so often, its options in other orders.", minimum=0)
     patient: str = setting(RULES, help="Who plays the patient of dialogue: a model, URL#NAME, or rules.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from medcli.core import choice
 from medcli.core.choice import ChoicePaper
 from medcli.core.dataset_folder import DatasetFolder
-from medcli.core.errors import DataError
+from medcli.core.errors import DataError, UnknownNameError
 from medcli.core.exam import Marked, Paper
 from medcli.core.exam_settings import EvalSettings
 from medcli.core.gold import gold_paper
@@ -23,7 +23,7 @@ def prepare(settings: EvalSettings, dataset: DatasetFolder | None, split: str) -
     if settings.gold:
         return gold_paper(settings.gold, settings.limit)
     assert dataset is not None
-    questions = _questions(dataset, split, settings.limit)
+    questions = _of_subjects(_questions(dataset, split), settings.subjects)[: settings.limit]
     if not questions:
         raise DataError(f"{dataset.file(split)} has no question", hint="choose another part with --split")
     shots = _shots(dataset, split, settings.shots) if settings.shots else {}
@@ -39,17 +39,29 @@ def _shots(dataset: DatasetFolder, split: str, wanted: int) -> Mapping[str, Sequ
     """Questions to show, never of the part examined: from valid, what an exam publishes for this, else from train."""
     for part in ("valid", "train"):
         if part != split and dataset.count(part) >= wanted:
-            return choice.shots_by_subject(_questions(dataset, part, None), wanted)
+            return choice.shots_by_subject(_questions(dataset, part), wanted)
     raise DataError(
         f"'{dataset.name}' has no {wanted} questions outside of {split} to show before each one",
         hint="use --shots 0, or build the exam with its dev or train part",
     )
 
 
-def _questions(dataset: DatasetFolder, split: str, limit: int | None) -> list[Question]:
+def _questions(dataset: DatasetFolder, split: str) -> list[Question]:
     found = []
-    for record in dataset.records(split, limit):
+    for record in dataset.records(split):
         if not isinstance(record, Question):
             raise DataError(f"{dataset.file(split)}: the record '{record.id}' is no question")
         found.append(record)
     return found
+
+
+def _of_subjects(questions: Sequence[Question], subjects: Sequence[str]) -> Sequence[Question]:
+    """The questions of subjects or categories that are named, or all; raises UsageError for a name that none has."""
+    if not subjects:
+        return questions
+    names = [{question.subject, *question.subject.split("/")} for question in questions]
+    known = set().union(*names)
+    for subject in subjects:
+        if subject not in known:
+            raise UnknownNameError("subject", subject, known)
+    return [question for question, own in zip(questions, names, strict=True) if own & set(subjects)]
