@@ -33,6 +33,9 @@ def show(found: Comparison, report: Path | None = None, *, as_json: bool = False
         _show_exam(exam, labels)
     for exam in found.exams:
         _show_answers(exam, labels, max(1, MOST_ANSWERS // len(found.exams)))
+    sides = [side for exam in found.exams for side in (exam.one, exam.other)]
+    for doubt in dict.fromkeys(doubt for side in sides for doubt in words.leak_doubts(side)):
+        console.note(doubt)
     if report:
         console.say(f"\nall of it, and more answers: {report}")
     console.note(words.method(found))
@@ -59,8 +62,6 @@ def _show_exam(exam: Compared, labels: tuple[str, str]) -> None:
     for note in (words.left_out(exam), *(words.leak_note(side) for side in (exam.one, exam.other))):
         if note:
             console.say(note, style="yellow")
-    for doubt in (*words.leak_doubts(exam.one), *words.leak_doubts(exam.other)):
-        console.note(doubt)
     _show_further(exam.further, labels)
     _show_outcomes(exam, labels)
     for groups in (exam.wide, exam.narrow):

@@ -9,7 +9,7 @@ from medcli.core import exam_file
 from medcli.core.exam_file import Examination
 from medcli.core.score import Score, wilson
 from medcli.core.speaker import DISCLAIMER
-from medcli.core.units import in_percent
+from medcli.core.units import FEWEST, in_percent
 
 _UNITS = {"perplexity": "tokens"}
 _THINGS = {"choice": "questions", "general": "questions", "pairs": "pairs", "dialogue": "dialogues", "triage": "cases"}
@@ -88,15 +88,17 @@ def rates(found: Examination) -> list[Score]:
 
 
 def _show_groups(found: Examination) -> None:
+    """The categories, and the subjects within them, as far as they have items enough to say something."""
     for depth, title in ((1, "category"), (2, "subject")):
         groups = [group for group in found.groups if len(group.names) == depth]
-        primary = [(group, score) for group in groups for score in group.scores if score.metric == found.primary]
-        if 1 < len(primary) <= _MOST_GROUPS:
-            rows = [("/".join(group.names), *figure(found.kind, score), score.count) for group, score in primary]
+        every = [(group, score) for group in groups for score in group.scores if score.metric == found.primary]
+        told = [(group, score) for group, score in every if score.count >= FEWEST]
+        if len(every) > 1 and 0 < len(told) <= _MOST_GROUPS:
+            rows = [("/".join(group.names), *figure(found.kind, score), score.count) for group, score in told]
             console.say("")
             console.show_table((title, found.primary, "95 % interval", "n"), rows)
-        elif len(primary) > _MOST_GROUPS:
-            console.note(f"{len(primary)} {title} rows are in the file")
+        if more := len(every) - (len(told) if len(told) <= _MOST_GROUPS else 0):
+            console.note(f"{more:,} more rows by {title} are in the file")
 
 
 def _count(score: Score, things: str) -> str:

@@ -11,6 +11,7 @@ _IN_UNITS = frozenset(
     {"perplexity", "log-loss", "margin", "length", "length-ratio", "length-correlation", "brier", "ece", "aurc"}
 )
 IN_MARKS = "dialogue"
+FEWEST = 5  # items of a group, below which its figure says nothing and only fills a table
 
 
 def lower_is_better(metric: str) -> bool:

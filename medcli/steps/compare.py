@@ -11,7 +11,7 @@ from medcli.core.exam import Marked
 from medcli.core.exam_file import Examination
 from medcli.core.paired import Preferred, are_shares, difference, holm, p_value, unpaired
 from medcli.core.score import Score, interval, score_of
-from medcli.core.units import IN_MARKS, in_percent, lower_is_better
+from medcli.core.units import FEWEST, IN_MARKS, in_percent, lower_is_better
 from medcli.steps.compare_check import check_alike, check_exams
 
 _SAME = 1e-9  # a mean of the same values in another order differs by less
@@ -168,12 +168,13 @@ def _narrow(both: Both, measure: _Measure) -> tuple[Category, ...]:
 def _categories(
     both: Both, measure: _Measure, names_of: Callable[[tuple[str, ...]], tuple[str, ...]]
 ) -> tuple[Category, ...]:
-    """Each group's difference, what was lost first; a single group is the exam itself, and is left out."""
-    groups: dict[tuple[str, ...], list[tuple[Marked, Marked]]] = {}
+    """Each group's difference, what was lost first; of groups of FEWEST items, and not of the exam as a whole."""
+    every: dict[tuple[str, ...], list[tuple[Marked, Marked]]] = {}
     for pair in both:
         if names := names_of(pair[0].item.groups):
-            groups.setdefault(names, []).append(pair)
-    if len(groups) < 2:
+            every.setdefault(names, []).append(pair)
+    groups = {names: pairs for names, pairs in every.items() if len(pairs) >= FEWEST}
+    if len(every) < 2:
         return ()
     ps = [measure.p(pairs) for pairs in groups.values()]
     found = [

@@ -159,7 +159,7 @@ def leak_note(found: Examination) -> str:
 
 def leak_doubts(found: Examination) -> list[str]:
     """Why it is not fully known whether the model was trained on the exam."""
-    return [f"{found.model} may have been trained on it: {reason}" for reason in found.leak.get("unknown", ())]
+    return [f"{found.model} may have been trained on exams: {reason}" for reason in found.leak.get("unknown", ())]
 
 
 def leaked(found: Examination, id: str) -> bool:

@@ -66,10 +66,10 @@ def compared(
     one, other = found
     check_exams(one, other)
     preferences = {}
+    judge = open_helper(settings.judge, settings, report)
     for first, second in zip(one, other, strict=True):
-        if first.kind == "dialogue":
+        if judge and first.kind == "dialogue":  # without one, marks are all there is, and they are compared anyway
             check_alike(first, second)
-            judge = open_helper(settings.judge, settings, report)
             dialogue = EXAMS.get("dialogue")
             by_id = {mark.item.id: mark for mark in second.marked}
             pairs = [(mark, by_id[mark.item.id]) for mark in first.marked]

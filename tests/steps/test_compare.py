@@ -143,10 +143,16 @@ def test_too_many_narrow_groups_and_single_ones_are_left_out():
     many = [("一", str(index)) for index in range(41)]
     found = compared(*both([1] * 41, [0] * 41, groups=many))
     assert (found.wide, found.narrow) == ((), ())
-    alike = [("一", "甲"), ("二", "乙")]
-    found = compared(*both([1, 1], [0, 1], groups=alike))
+    alike = [("一", "甲"), ("二", "乙")] * 5
+    found = compared(*both([1, 1] * 5, [0, 1] * 5, groups=alike))
     assert len(found.wide) == 2
     assert found.narrow == ()  # no more than the wide ones
+
+
+def test_groups_of_few_items_say_nothing_and_are_left_out():
+    groups = [("一", "甲")] * 5 + [("二", "乙")] * 4
+    found = compared(*both([1] * 9, [0] * 9, groups=groups))
+    assert [group.names for group in found.wide] == [("一",)]
 
 
 def test_general_exams_and_preferences_are_known_by_name():

@@ -56,7 +56,7 @@ def test_it_says_all_that_is_known(tmp_path, found):
         "p < 0.001: forgotten.",
         "cmb-test accuracy, % 60 50.0",
         "lora was trained on 1 of the 60 questions.",
-        "lora may have been trained on it: a run is gone.",
+        "lora may have been trained on exams: a run is gone.",
         "refused 0 (0.0 %) 1 (1.7 %)",
         "药师考试 / 中药师 20 0.0 75.0 +75.0*",
         "preferred lora in 9 cases, base in 5 and neither in 4",

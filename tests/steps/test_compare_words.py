@@ -117,7 +117,7 @@ def test_marks_of_an_answer():
 def test_leaks_are_told_and_doubts_apart():
     one, other = both([1, 0], [1, 0], leak={"leaked": 0, "exact": "", "items": {}, "unknown": ["run x is gone"]})
     assert words.leak_note(one) == ""
-    assert words.leak_doubts(one) == ["base may have been trained on it: run x is gone"]
+    assert words.leak_doubts(one) == ["base may have been trained on exams: run x is gone"]
     leaky = replace(other, leak={"leaked": 1, "exact": "", "items": {"q0": "huatuo: 7, 0.93"}})
     assert words.leak_note(leaky) == "lora was trained on 1 of the 2 questions"
     assert words.leak_note(replace(other, leak={"leaked": 2, "exact": "the very file"})) == "the very file"
