@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from medcli.core.atomic import sha256_of
 from tests.conftest import shared
-from tests.evaluation import FakeSpeaker, documents, facts, write_dataset
+from tests.evaluation import FakeSpeaker, conversation, documents, facts, write_dataset
 
 
 @pytest.fixture
@@ -202,3 +203,30 @@ def test_help_names_every_option(med):
         assert flag in shown
     for flag in ("--device", "--json", "--plan"):
         assert flag in shown
+
+
+def test_an_exam_that_was_trained_on_is_refused_or_marked(med, project, engine):
+    ulcer = "患者反复上腹部疼痛三年，近来加重，夜间明显，进食后缓解，最可能的诊断是哪一种疾病？"
+    asked = [
+        conversation(0, ulcer, "十二指肠溃疡。"),
+        conversation(1, "踝关节扭伤后的第一天应该冷敷还是热敷呢？", "冷敷。"),
+    ]
+    write_dataset("asked", test=asked)
+    folder = write_dataset("learnt", train=[conversation(9, f"请问{ulcer}", "十二指肠溃疡。")])
+    run = project / "runs" / "one"
+    run.mkdir(parents=True)
+    sha = sha256_of(folder / "train.jsonl")
+    data = f'[data.learnt]\npath = "{folder.resolve()}"\nsha256 = "{sha}"\nrecords = 1\n'
+    (run / "run.toml").write_text(f'[model]\nbase = "med-tiny"\n[settings]\n{data}', "utf-8")
+    (run / "model").mkdir()
+    (run / "model" / "config.json").write_text("{}")
+    refused = med("eval", "one", "--exam", "asked", "--json")
+    assert refused.exit_code == 3
+    assert "one was trained on 1 of the 2 questions of asked-test: c0 ↔ learnt: c9" in refused.stderr
+    assert refused.stdout == ""
+    marked = med("eval", "one", "--exam", "asked", "--json", "--allow-leak")
+    assert marked.exit_code == 0, marked.stderr
+    shown = json.loads(marked.stdout)
+    assert shown["leak"]["leaked"] == 1
+    counts = {score["metric"]: score["count"] for score in shown["scores"]}
+    assert (counts["rouge-l"], counts["rouge-l-unleaked"]) == (2, 1)
