@@ -142,7 +142,11 @@ def _examined(
 def _remembering(file: Path, key: str, report: Report) -> Iterator[Journal]:
     """A journal of answers beside the outcome's file, gone when the outcome is there."""
     with Journal.open(file.with_name(f".{file.stem}.journal.jsonl"), {"identity": key}, report) as journal:
-        yield journal
+        try:
+            yield journal
+        except KeyboardInterrupt:
+            report.note("stopped: the answers that are there are kept, and the same command goes on from them")
+            raise
         journal.remove()
 
 

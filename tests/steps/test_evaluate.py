@@ -171,8 +171,10 @@ def test_a_stopped_exam_goes_on_and_asks_nothing_twice(project):
     ]
     write_dataset("facts", test=many)
     whole = run(model="whole")
+    stopped = Notes()
     with pytest.raises(KeyboardInterrupt):
-        run(Stopped(300))
+        run(Stopped(300), stopped)
+    assert "the same command goes on" in stopped.notes[-1]
     report, rest = Notes(), Stopped(600)
     found = run(rest, report)
     assert "going on where it was stopped: 256 answers are there already" in report.notes
