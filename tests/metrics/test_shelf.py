@@ -65,9 +65,9 @@ def test_values_do_not_hang_on_the_company(name):
 
 
 @pytest.mark.parametrize("name", METRICS.names())
-@pytest.mark.parametrize("kind", ["random", "rare"])
-def test_a_long_pair_takes_little_memory(name, kind):
-    metric, answer = METRICS.get(name), pairs.long()[kind]
+def test_a_long_pair_takes_little_memory(name):
+    # Words that no dictionary has cost jieba most; of all else it is many different pieces.
+    metric, answer = METRICS.get(name), pairs.long()["rare" if name == "rouge" else "random"]
     metric.scores(ANSWERS), metric.figures(ANSWERS, 1)  # what is loaded once is not the pair's
     tracemalloc.start()
     metric.scores([answer]), metric.figures([answer], 1)
