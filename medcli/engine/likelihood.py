@@ -1,10 +1,12 @@
-"""How likely a model finds the answers of a data set."""
+"""How likely a model finds given tokens: the log-probabilities that exams read, and the perplexity of a data set."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
+from torch import Tensor
 
 from medcli.core.errors import DataError
 from medcli.core.record import Conversation
@@ -65,10 +67,41 @@ def _batches(order: list[int], examples: Examples) -> list[list[int]]:
     return batches
 
 
-@torch.inference_mode()
 def _batch_nll(loaded: Loaded, batch: Sequence[Example]) -> tuple[list[float], list[int]]:
     inputs = on_device(padded(batch, 0), loaded.device)
     labels = inputs.pop("labels")[:, 1:]
-    logits = loaded.model(**inputs).logits[:, :-1].float()
-    nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-    return nll.sum(1).tolist(), (labels != IGNORED).sum(1).tolist()
+    rows, columns = (labels != IGNORED).nonzero(as_tuple=True)
+    which = torch.arange(len(rows), device=loaded.device)
+    targets = Targets(rows=rows, columns=columns, which=which, tokens=labels[rows, columns])
+    found = log_probabilities(loaded, inputs | {"use_cache": False}, targets)
+    sums = found.new_zeros(len(batch)).index_add(0, rows, -found)
+    return sums.tolist(), rows.bincount(minlength=len(batch)).tolist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Targets:
+    """Tokens of which it is asked how likely they are: `tokens` [n], each after the position `which` [n] of those at
+    `rows` and `columns` [positions] of a batch."""
+
+    rows: Tensor
+    columns: Tensor
+    which: Tensor
+    tokens: Tensor
+
+
+@torch.inference_mode()
+def log_probabilities(loaded: Loaded, inputs: dict[str, Any], targets: Targets) -> Tensor:
+    """The log-probability of each target, [n] float32 in nat, from one forward of the model on `inputs`.
+
+    Only the positions asked for reach the head: the logits of a whole batch would be the largest tensor by far.
+    """
+    head = loaded.causal_lm.get_output_embeddings()
+    asked = head.register_forward_pre_hook(
+        lambda _, given: (given[0][targets.rows, targets.columns][None], *given[1:])  # [1, positions, width]
+    )
+    try:
+        logits = loaded.model(**inputs).logits[0].float()
+    finally:
+        asked.remove()
+    found: Tensor = logits[targets.which, targets.tokens] - logits.logsumexp(-1)[targets.which]
+    return found

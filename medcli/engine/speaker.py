@@ -1,9 +1,11 @@
 """Text from a local model: streamed for one person, batched for many questions."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.speaker import Sampling
 from medcli.engine import device as devices
+from medcli.engine import shared_prefix
 from medcli.engine.load import load
 from medcli.engine.loaded import Loaded
 from medcli.engine.virtual_tokens import opening, padding_parts
@@ -50,18 +53,30 @@ class LocalSpeaker:
     ) -> list[str]:
         """One answer per prompt, prompts of like length together."""
         encoded = [self._prompt(messages) for messages in prompts]
-        order = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
-        groups = [list(group) for _, group in groupby(order, lambda index: len(encoded[index]))]
         answers = [""] * len(encoded)
         torch.manual_seed(sampling.seed)
         done = 0
-        for group in groups if padding_parts(self.loaded) else [order]:
-            for batch in batches(group, BATCH):
-                for index, ids in zip(batch, self._generate([encoded[i] for i in batch], sampling), strict=True):
+        for group in self._groups(encoded, sampling.max_tokens):
+            beginning = encoded[group.texts[0]][: group.shared]
+            cache = shared_prefix.read(self.loaded, beginning) if beginning else None
+            for batch in batches(group.texts, BATCH):
+                said = self._generate([encoded[index] for index in batch], sampling, cache)
+                for index, ids in zip(batch, said, strict=True):
                     answers[index] = self._text(ids).rstrip("\ufffd").lstrip()
                 done += len(batch)
                 advance(done)
         return answers
+
+    def _groups(self, encoded: Sequence[list[int]], most: int) -> list[shared_prefix.Group]:
+        """Prompts to be answered one after the other, each group's by length, and what they share."""
+        by_length = sorted(range(len(encoded)), key=lambda index: len(encoded[index]))
+        if padding_parts(self.loaded):
+            alike = groupby(by_length, lambda index: len(encoded[index]))
+            return [shared_prefix.Group(texts=list(group), shared=0) for _, group in alike]
+        if not shared_prefix.can_share(self.loaded, max(map(len, encoded), default=0) + most):
+            return [shared_prefix.Group(texts=by_length, shared=0)]
+        groups = shared_prefix.groups([numpy.array(ids, dtype=numpy.int32) for ids in encoded])
+        return [replace(group, texts=sorted(group.texts, key=lambda index: len(encoded[index]))) for group in groups]
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         text = plain(self.loaded.template.render(messages, ask=True))
@@ -100,18 +115,25 @@ class LocalSpeaker:
             ids = torch.tensor([[token]], device=model.device)
 
     @torch.inference_mode()
-    def _generate(self, prompts: list[list[int]], sampling: Sampling) -> list[list[int]]:
-        """The ids of an answer to each prompt, up to its stop word."""
+    def _generate(self, prompts: list[list[int]], sampling: Sampling, begun: Any = None) -> list[list[int]]:
+        """The ids of an answer to each prompt, up to its stop word; `begun` keeps what was read of them all.
+
+        Padding stands left of what is still to be read, and is not seen.
+        """
         longest = max(map(len, prompts))
-        pad = self.loaded.stops[0]
-        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=self.loaded.device)
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.loaded.device)
+        pad, read = self.loaded.stops[0], 0 if begun is None else begun.get_seq_length()
+        padded = [(p[:read], longest - len(p), p[read:]) for p in prompts]
+        ids = torch.tensor([first + [pad] * gap + rest for first, gap, rest in padded], device=self.loaded.device)
+        mask = torch.tensor(
+            [[1] * read + [0] * gap + [1] * len(rest) for _, gap, rest in padded], device=self.loaded.device
+        )
+        cache = {} if begun is None else {"past_key_values": shared_prefix.growing(begun, len(prompts))}
         how: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature > 0:
             how = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
         out = self.loaded.model.generate(
             input_ids=ids, attention_mask=mask, max_new_tokens=sampling.max_tokens,
-            eos_token_id=list(self.loaded.stops), pad_token_id=pad, repetition_penalty=1.0, **how,
+            eos_token_id=list(self.loaded.stops), pad_token_id=pad, repetition_penalty=1.0, **how, **cache,
         )  # fmt: skip
         return [self._until_stop(row) for row in out[:, longest:].tolist()]
 
