@@ -120,11 +120,11 @@ def macro(groups: Sequence[Sequence[float]]) -> Score:
 
 def _marked(item: Item, choices: Sequence[Choice]) -> Marked:
     first = choices[0]
-    if first.by_length and len(item.reference) > 1:  # of one option's text, several cannot be chosen
+    if first.by_length is not None and len(item.reference) > 1:  # of one option's text, several cannot be chosen
         return Marked(item=item, answer=first.answer, values={}, outcome="unparsed", detail={"several": True})
     values = {PRIMARY: float(first.letters == item.reference)}
     detail: dict[str, object] = {"letters": first.letters}
-    if first.by_length:
+    if first.by_length is not None:
         values["accuracy-by-length"] = float(first.by_length == item.reference)
     if first.probabilities:
         chances = first.probabilities

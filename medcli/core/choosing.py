@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from medcli.core.errors import UsageError
 from medcli.core.exam import Outcome, Sitting
 from medcli.core.exam_question import Put
 from medcli.core.letters import chosen_letters, declines
 from medcli.core.record import Message
+from medcli.core.report import Report
 from medcli.core.speaker import Likelihood, Reader, Sampling
 
 _MOST_OPTIONS = 10  # of which several may be right: 1,013 sets
@@ -19,16 +20,17 @@ class Choice:
     """What was chosen, in the record's own letters ("" when nothing was), and what was said.
 
     `probabilities` are of the letters, or sets of them, that could have been chosen; empty where none were measured.
-    `by_length` is what the likeliest text a character would have chosen.
+    `by_length` is what the likeliest text a character would have chosen, None where texts were not compared.
     """
 
     letters: str
     answer: str
     outcome: Outcome = "answered"
     probabilities: Mapping[str, float] = field(default_factory=dict)
-    by_length: str = ""
+    by_length: str | None = None
 
 
+_UNREAD = Choice(letters="", answer="", outcome="empty")  # too long for the model
 Choose = Callable[[Sequence[Put], Sequence[Sequence[Message]], Sitting], list[Choice]]
 
 
@@ -61,7 +63,11 @@ def by_letters(puts: Sequence[Put], prompts: Sequence[Sequence[Message]], sittin
             endings = [puts[index].sets() for index in some]
             asked = [prompts[index] for index in some]
             rows = reader.likelihoods(asked, endings, sitting.report.advance, ended=several)
+            _note_unread(rows, sitting.report)
             for index, sets, row in zip(some, endings, rows, strict=True):
+                if not row:
+                    found[index] = _UNREAD
+                    continue
                 shares = _shares([one.total for one in row])
                 best = sets[max(range(len(sets)), key=shares.__getitem__)]
                 chances = {puts[index].of_record(letters): share for letters, share in zip(sets, shares, strict=True)}
@@ -74,7 +80,9 @@ def by_text(puts: Sequence[Put], prompts: Sequence[Sequence[Message]], sitting: 
     sitting.report.stage("reading", total=len(puts), unit="questions")
     endings = [list(put.shown.values()) for put in puts]
     rows = _reader(sitting).likelihoods(prompts, endings, sitting.report.advance, ended=True)
-    return [_likeliest_text(put, row) for put, row in zip(puts, rows, strict=True)]
+    _note_unread(rows, sitting.report)
+    unread = replace(_UNREAD, by_length="")
+    return [_likeliest_text(put, row) if row else unread for put, row in zip(puts, rows, strict=True)]
 
 
 CHOOSERS: Mapping[str, Choose] = {"generate": by_answer, "likelihood": by_letters, "cloze": by_text}
@@ -87,6 +95,14 @@ def _reader(sitting: Sitting) -> Reader:
             hint="use --mode generate",
         )
     return sitting.reader
+
+
+def _note_unread(rows: Sequence[Sequence[Likelihood]], report: Report) -> None:
+    if count := sum(not row for row in rows):
+        report.note(
+            f"{count:,} of {len(rows):,} questions are longer than the model reads, and count as wrong: show fewer "
+            "questions before them (--shots), or take a model with a longer context"
+        )
 
 
 def _read(put: Put, answer: str) -> Choice:

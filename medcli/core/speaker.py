@@ -1,8 +1,8 @@
 """The one way to get text from a model, whatever the model is."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from medcli.core.record import Conversation, Message
 from medcli.core.report import Report
@@ -35,6 +35,16 @@ class Speaker(Protocol):
         ...
 
 
+@runtime_checkable
+class Declining(Protocol):
+    """A speaker that answers some prompts with "" and knows why: too long, or refused by a service."""
+
+    @property
+    def refusals(self) -> Mapping[tuple[Message, ...], str]:
+        """The reasons, by prompt."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Likelihood:
     """How likely a text is where it stands: the sum of its tokens' log-probabilities in nat, and how many they are."""
@@ -57,7 +67,8 @@ class Reader(Protocol):
         """How likely each of a prompt's `endings` is as its answer, or the beginning of it.
 
         With `ended`, as the whole answer: the word that ends an answer is read too. What prompts have in common is
-        read once. `advance` hears how many prompts are done. Raises ModelError for a prompt as long as the context.
+        read once. `advance` hears how many prompts are done. A prompt that is too long to be read with all its endings
+        has no likelihoods.
         """
         ...
 

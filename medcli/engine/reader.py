@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy
 
-from medcli.core.errors import ModelError
 from medcli.core.record import Conversation, Message
 from medcli.core.report import Report
 from medcli.core.speaker import Likelihood
@@ -46,11 +45,21 @@ class LocalReader:
         A prompt is one row of a batch, with its endings behind it as branches that do not see each other, and without
         what it shares with others. Models that cannot share read the prompt anew with each ending.
         """
-        followed = encode_endings(self.loaded, prompts, endings, ended=ended)
-        self._check(followed)
+        every = encode_endings(self.loaded, prompts, endings, ended=ended)
+        fitting = [number for number, one in enumerate(every) if self._fits(one)]
+        short = self._read(
+            [every[number] for number in fitting], lambda done: advance(done + len(every) - len(fitting))
+        )
+        found = dict(zip(fitting, short, strict=True))
+        return [found.get(number, []) for number in range(len(every))]
+
+    def _fits(self, one: Followed) -> bool:
+        return self.loaded.context is None or one.longest <= self.loaded.context
+
+    def _read(self, followed: Sequence[Followed], advance: Callable[[int], None]) -> list[list[Likelihood]]:
         plans = self._plans(followed)
         left = Counter(row.prompt for plan in plans for row in plan.rows)
-        totals = [[0.0] * len(texts) for texts in endings]
+        totals = [[0.0] * len(one.branches.paths) for one in followed]
         with attention.own(self.loaded.causal_lm):
             for batch, inputs in (pair for plan in plans for pair in self._batches(plan)):
                 found = log_probabilities(self.loaded, inputs, rows.targets(batch, self.loaded.device)).tolist()
@@ -67,15 +76,6 @@ class LocalReader:
     def perplexity(self, conversations: Sequence[Conversation], report: Report) -> tuple[float, int, list[float]]:
         """See `core.speaker.Reader`."""
         return likelihood.perplexity(self.loaded, conversations, report)
-
-    def _check(self, followed: Sequence[Followed]) -> None:
-        limit = self.loaded.context
-        longest = max((one.longest for one in followed), default=0)
-        if limit is not None and longest > limit:
-            raise ModelError(
-                f"a prompt with its answer has {longest} tokens, the model reads at most {limit}",
-                hint="show fewer questions before it (--shots), or take a model with a longer context",
-            )
 
     def _plans(self, followed: Sequence[Followed]) -> list[_Plan]:
         if not shared_prefix.can_share(self.loaded, max((one.longest for one in followed), default=0)):

@@ -26,10 +26,11 @@ BATCH = 32  # prompts answered together
 
 
 class LocalSpeaker:
-    """A `Speaker` over a loaded model."""
+    """A `Speaker` over a loaded model; `refusals` has the prompts of `replies` that were too long to be answered."""
 
     def __init__(self, loaded: Loaded) -> None:
         self.loaded = loaded
+        self.refusals: dict[tuple[Message, ...], str] = {}
 
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> Iterator[str]:
         """The answer in pieces; closing the iterator stops the model."""
@@ -51,8 +52,17 @@ class LocalSpeaker:
     def replies(
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
     ) -> list[str]:
-        """One answer per prompt, prompts of like length together."""
-        encoded = [self._prompt(messages) for messages in prompts]
+        """One answer per prompt, prompts of like length together; "" where a prompt is too long, as `refusals` say."""
+        every = [self._ids(messages) for messages in prompts]
+        problems = [self._too_long(ids) for ids in every]
+        self.refusals |= {tuple(asked): problem for asked, problem in zip(prompts, problems, strict=True) if problem}
+        fitting = [index for index, problem in enumerate(problems) if not problem]
+        said = self._answered([every[index] for index in fitting], sampling, advance)
+        answers = dict(zip(fitting, said, strict=True))
+        advance(len(every))
+        return [answers.get(index, "") for index in range(len(every))]
+
+    def _answered(self, encoded: Sequence[list[int]], sampling: Sampling, advance: Callable[[int], None]) -> list[str]:
         answers = [""] * len(encoded)
         torch.manual_seed(sampling.seed)
         done = 0
@@ -79,15 +89,22 @@ class LocalSpeaker:
         return [replace(group, texts=sorted(group.texts, key=lambda index: len(encoded[index]))) for group in groups]
 
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
+        ids = self._ids(messages)
+        if problem := self._too_long(ids):
+            raise ModelError(problem, hint="shorten it (/clear in a chat), or take a model with a longer context")
+        return ids
+
+    def _ids(self, messages: Sequence[Message]) -> list[int]:
         text = plain(self.loaded.template.render(messages, ask=True))
         ids: list[int] = self.loaded.tokenizer(text, add_special_tokens=False)["input_ids"]
-        limit = self.loaded.context
-        if limit is not None and len(ids) >= limit:
-            raise ModelError(
-                f"the conversation has {len(ids)} tokens, the model reads at most {limit}",
-                hint="shorten it (/clear in a chat), or take a model with a longer context",
-            )
         return ids
+
+    def _too_long(self, ids: Sequence[int]) -> str:
+        """Why a prompt leaves no room for an answer; "" when it does."""
+        limit = self.loaded.context
+        if limit is None or len(ids) < limit:
+            return ""
+        return f"the conversation has {len(ids)} tokens, the model reads at most {limit}"
 
     def _text(self, ids: list[int]) -> str:
         text: str = self.loaded.tokenizer.decode(ids, skip_special_tokens=True)

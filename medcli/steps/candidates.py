@@ -16,7 +16,7 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.rewarder import RewardModel
 from medcli.core.service_ref import ServiceRef, service_of
-from medcli.core.speaker import Reader, Sampling, Speaker
+from medcli.core.speaker import Declining, Reader, Sampling, Speaker
 from medcli.steps.results import check_fit
 
 
@@ -119,11 +119,10 @@ def remembering(speaker: Speaker, journal: Journal, who: str) -> Speaker:
 
 
 def note_refusals(speaker: Speaker, report: Report) -> None:
-    """Tell how many questions a service has refused, whose answers are empty and count as such."""
-    from medcli.engine.service_speaker import ServiceSpeaker
-
-    if isinstance(speaker, ServiceSpeaker) and speaker.refusals:
-        report.note(f"{speaker.service} refused {len(speaker.refusals):,} questions, whose answers are empty")
+    """Tell how many prompts were not answered, and the first reason; their answers are empty and count as such."""
+    if isinstance(speaker, Declining) and speaker.refusals:
+        first = next(iter(speaker.refusals.values()))
+        report.note(f"{len(speaker.refusals):,} prompts were not answered, and count as empty answers: {first}")
 
 
 def _speaking(ref: str) -> ModelRef:

@@ -12,6 +12,7 @@ from medcli.core.exam_question import Put, in_order, text_of
 from medcli.core.exam_settings import EvalSettings
 from medcli.core.letters import options_of
 from medcli.core.record import Question
+from tests.building import Notes
 from tests.exams.sitters import Finds, Says, sitting
 
 CHOICES = ("35℃", "37℃", "39℃", "3")
@@ -151,6 +152,24 @@ def test_shots_stand_before_the_question_as_turns_of_its_subject():
 def test_likelihood_of_who_only_speaks_is_an_error():
     with pytest.raises(UsageError, match="--mode likelihood"):
         sat(paper(question(), mode="likelihood"))
+
+
+class Short(Finds):
+    """Reads nothing of the second question."""
+
+    def likelihoods(self, prompts, endings, advance, *, ended=False):
+        found = super().likelihoods(prompts, endings, advance, ended=ended)
+        return [[] if "二" in prompt[-1].content else row for prompt, row in zip(prompts, found, strict=True)]
+
+
+@pytest.mark.parametrize("mode", ["likelihood", "cloze"])
+def test_a_question_too_long_to_be_read_counts_as_wrong_and_is_told(mode):
+    report = Notes()
+    asked = paper(question(), question(id="q2", stem="第二题"), mode=mode)
+    marked = asked.sit(sitting(reader=Short(lambda messages, text: -1.0), report=report, mode=mode))
+    assert [one.outcome for one in marked] == ["answered", "empty"]
+    assert marked[1].values["accuracy"] == 0
+    assert "1 of 2 questions are longer than the model reads" in report.notes[0]
 
 
 def test_too_many_sets_of_options_are_refused_with_their_number():

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
 from medcli.core.reading import last_answer
 from medcli.core.record import Conversation, Message
@@ -214,14 +213,13 @@ def test_nothing_asked_is_nothing_read(llama):
     assert reader.likelihoods([asked("头痛")], [()], lambda done: None) == [[]]
 
 
-def test_a_prompt_that_leaves_no_room_for_its_ending_is_an_error(llama):
-    def reading(length):
-        return read(llama, ("A",), False, [asked("<" * length)])
-
+def test_a_prompt_that_leaves_no_room_for_its_ending_has_no_likelihoods(llama):
     least = len(llama.tokenizer("<|user|><|end|><|assistant|>")["input_ids"])
-    assert reading(511 - least)
-    with pytest.raises(ModelError, match="has 513 tokens, the model reads at most 512"):
-        reading(512 - least)
+    fits, long, short = (asked("<" * (511 - least)), asked("<" * (512 - least)), asked("头痛"))
+    found = read(llama, ("A",), False, [fits, long, short])
+    assert found[1] == []
+    assert found[0] == read(llama, ("A",), False, [fits])[0]
+    assert found[2][0] == pytest.approx(read(llama, ("A",), False, [short])[0][0], abs=1e-4)
 
 
 def test_perplexity_is_that_of_the_likelihoods(llama):

@@ -111,6 +111,17 @@ def test_too_long_a_conversation_is_an_error(speaker):
         list(speaker.reply(ask("长" * 3000), GREEDY))
 
 
+def test_of_many_prompts_the_too_long_ones_are_left_unanswered(speaker):
+    prompts = [ask("感冒怎么办？"), ask("长" * 3000), ask("头痛")]
+    done = []
+    answers = speaker.replies(prompts, GREEDY, done.append)
+    alone = speaker.replies([prompts[0], prompts[2]], GREEDY, lambda count: None)
+    assert answers == [alone[0], "", alone[1]]
+    assert done[-1] == 3
+    assert list(speaker.refusals) == [tuple(prompts[1])]
+    assert "reads at most 512" in speaker.refusals[tuple(prompts[1])]
+
+
 def test_perplexity_is_the_models_own(speaker, tiny_folder):
     """Against the plain loss of each dialogue alone."""
     dialogues = [

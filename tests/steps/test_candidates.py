@@ -141,7 +141,7 @@ def test_answers_of_a_service_are_kept_and_those_of_a_file_are_there(project):
             assert asked(remembering(speaker, journal, "candidate"), "a", "b") == ["好", ""]
         assert sorted(last(body) for body in service.bodies) in (["a", "b"], ["a", "b", "你好"])
         note_refusals(speaker, report)
-        assert report.notes[-1].endswith("refused 1 questions, whose answers are empty")
+        assert report.notes[-1].startswith("1 prompts were not answered, and count as empty answers:")
         items = [Item(id=id, prompt=(), reference="A") for id in ("1", "2")]  # as of an exam of which letters are all
         (project / "a.csv").write_text("id,answer\n2,B\n1,A\n", "utf-8")
         of_file = read_answers(project / "a.csv").speaker_for(items, Silent())
