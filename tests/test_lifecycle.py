@@ -6,6 +6,7 @@ import pytest
 
 from medcli.core.report import Silent
 from medcli.engine import tiny
+from medcli.steps import full_tour, quickstart
 from tests.conftest import RAW, shared
 
 TRAIN = ["--batch", 4, "--max-steps", 4, "--lr", "0.01"]
@@ -36,8 +37,8 @@ def test_from_raw_files_to_answers(med, project, tiny_folder):
     assert set(proof["sha256"]) >= {"model.safetensors", "config.json", "chat_template.jinja"}
 
 
-def test_merge_does_not_overwrite(med, project, tiny_folder):
-    med("data", "build", "cmedqa2", "--raw", RAW / "cmedqa2")
+def test_merge_does_not_overwrite(med, built, project, tiny_folder):
+    built("cmedqa2", "cmedqa2", "--raw", RAW / "cmedqa2")
     med("train", "lora", "--dataset", "cmedqa2", "--model", tiny_folder, *TRAIN)
     assert med("merge", "lora-cmedqa2").exit_code == 0
     result = med("merge", "lora-cmedqa2")
@@ -48,9 +49,9 @@ def test_merge_does_not_overwrite(med, project, tiny_folder):
     assert "no adapter" in result.stderr
 
 
-def test_a_run_is_the_base_of_the_next(med, project, tiny_folder):
+def test_a_run_is_the_base_of_the_next(med, built, project, tiny_folder):
     """Stages stack without a merge by hand; the second run names the first one's adapter."""
-    med("data", "build", "cmedqa2", "--raw", RAW / "cmedqa2")
+    built("cmedqa2", "cmedqa2", "--raw", RAW / "cmedqa2")
     assert med("train", "lora", "--dataset", "cmedqa2", "--model", tiny_folder, "--run", "one", *TRAIN).exit_code == 0
     assert med("train", "lora", "--dataset", "cmedqa2", "--model", "one", "--run", "two", *TRAIN).exit_code == 0
     merged = med("merge", "two", "--json")
@@ -58,7 +59,9 @@ def test_a_run_is_the_base_of_the_next(med, project, tiny_folder):
     assert json.loads(merged.stdout)["equal"] is True
 
 
-def test_quickstart_takes_the_whole_tour(med, project, cached_tiny):
+def test_quickstart_takes_the_whole_tour(med, project, cached_tiny, monkeypatch):
+    """In few steps: that it learns is for the slow test."""
+    monkeypatch.setitem(quickstart.LORA, "max_steps", 8)
     result = med("quickstart", "--limit", 8)
     assert result.exit_code == 0, result.stderr
     assert (project / "runs" / "quickstart" / "merged" / "model.safetensors").exists()
@@ -67,17 +70,17 @@ def test_quickstart_takes_the_whole_tour(med, project, cached_tiny):
         assert part in result.stdout
 
 
-def test_without_a_model_med_tiny_is_taken_and_said(med, project, cached_tiny):
-    med("data", "build", "cmedqa2", "--raw", RAW / "cmedqa2")
+def test_without_a_model_med_tiny_is_taken_and_said(med, built, project, cached_tiny):
+    built("cmedqa2", "cmedqa2", "--raw", RAW / "cmedqa2")
     result = med("train", "lora", "--dataset", "cmedqa2", *TRAIN)
     assert result.exit_code == 0, result.stderr
     assert "base model: med-tiny" in result.stderr
     assert "--model" in result.stderr
 
 
-def test_an_adapter_of_another_med_tiny_is_refused(med, project, cached_tiny):
+def test_an_adapter_of_another_med_tiny_is_refused(med, built, project, cached_tiny):
     """med-tiny is made anew when its recipe changes; the old adapter must not speak nonsense in silence."""
-    med("data", "build", "cmedqa2", "--raw", RAW / "cmedqa2")
+    built("cmedqa2", "cmedqa2", "--raw", RAW / "cmedqa2")
     med("train", "lora", "--dataset", "cmedqa2", *TRAIN)
     config = project / "runs" / "lora-cmedqa2" / "adapter" / "adapter_config.json"
     config.write_text(config.read_text().replace(tiny.folder_name(), "med-tiny-0123456789ab"))
@@ -86,8 +89,8 @@ def test_an_adapter_of_another_med_tiny_is_refused(med, project, cached_tiny):
     assert "med-tiny-0123456789ab" in result.stderr
 
 
-def test_a_pickled_adapter_is_not_loaded(med, project, tiny_folder):
-    med("data", "build", "cmedqa2", "--raw", RAW / "cmedqa2")
+def test_a_pickled_adapter_is_not_loaded(med, built, project, tiny_folder):
+    built("cmedqa2", "cmedqa2", "--raw", RAW / "cmedqa2")
     med("train", "lora", "--dataset", "cmedqa2", "--model", tiny_folder, *TRAIN)
     adapter = project / "runs" / "lora-cmedqa2" / "adapter"
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
@@ -120,7 +123,8 @@ def test_a_real_pretrained_model_speaks(med, project):
     assert ", there was a little girl named Lily" in text
 
 
-def test_the_full_tour_takes_every_stage(med, project, cached_tiny):
+def test_the_full_tour_takes_every_stage(med, project, cached_tiny, monkeypatch):
+    monkeypatch.setitem(full_tour.STAGES, "ppo", {**full_tour.STAGES["ppo"], "rollouts": 32, "valid_limit": 8})
     result = med("quickstart", "--full", "--limit", 6, "--json")
     assert result.exit_code == 0, result.stderr
     tour = json.loads(result.stdout)

@@ -22,9 +22,8 @@ STEPS = ["--batch", 2, "--valid-limit", 4, "--precision", "fp32", "--lr", "0.01"
 
 
 @pytest.fixture
-def data(med):
-    result = med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
-    assert result.exit_code == 0, result.stderr
+def data(built):
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
     return "few"
 
 

@@ -11,13 +11,13 @@ STEPS = ["--batch", 4, "--group", 4, "--max-tokens", 4, "--max-length", 128, "--
 
 
 @pytest.fixture
-def train(med, project, tiny_folder):
+def train(med, built, project, tiny_folder):
     """`train("few", "exact")` trains on a set that is built from the raw rows of that name."""
     (project / "own.py").write_text(OWN)
 
     def run(layout, reward, *words):
         if not (project / "data" / layout).exists():
-            assert med("data", "build", RAW / layout, "--name", layout, "--valid", 0.2, "--test", 0).exit_code == 0
+            built(layout, RAW / layout, "--valid", 0.2, "--test", 0)
         return med("train", "grpo", "--model", tiny_folder, "--dataset", layout, "--reward", reward, *STEPS, *words)
 
     return run

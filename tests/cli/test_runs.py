@@ -265,8 +265,8 @@ def test_a_run_whose_settings_are_broken_can_still_go(med, made):
     assert list(listed(med)) == ["good"]
 
 
-def test_a_real_run_is_listed_and_shown(med, tiny_folder):
-    assert med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.2, "--test", 0).exit_code == 0
+def test_a_real_run_is_listed_and_shown(med, built, tiny_folder):
+    built("few", RAW / "alpaca", "--valid", 0.2, "--test", 0)
     words = ("--model", tiny_folder, "--max-length", 128, "--batch", 2, "--max-steps", 3, "--eval-every", 1)
     result = med("train", "lora", "--dataset", "few", "--run", "real", *words)
     assert result.exit_code == 0, result.stderr

@@ -10,9 +10,9 @@ STEPS = ["--max-steps", 2, "--batch", 4, "--precision", "fp32", "--max-length", 
 
 
 @pytest.fixture
-def data(med):
-    assert med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.2, "--test", 0.1).exit_code == 0
-    assert med("data", "build", RAW / "preference", "--name", "pairs").exit_code == 0
+def data(built):
+    built("few", RAW / "alpaca", "--valid", 0.2, "--test", 0.1)
+    built("pairs", RAW / "preference")
 
 
 @pytest.fixture

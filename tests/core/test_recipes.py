@@ -101,8 +101,8 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_and_all():
 
 
 @pytest.fixture
-def train(med, tiny_folder):
-    assert med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.2, "--test", 0).exit_code == 0
+def train(med, built, tiny_folder):
+    built("few", RAW / "alpaca", "--valid", 0.2, "--test", 0)
 
     def run(*words):
         return med("train", "lora", "--dataset", "few", "--model", tiny_folder, *words)

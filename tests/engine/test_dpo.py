@@ -216,9 +216,8 @@ def test_answers_while_it_learns_leave_no_trace(tiny_folder, tmp_path):
 
 
 @pytest.fixture
-def data(med):
-    built = med("data", "build", RAW / "preference" / "reward.json", "--name", "few", "--valid", 0.2, "--test", 0)
-    assert built.exit_code == 0, built.stderr
+def data(built):
+    built("few", RAW / "preference" / "reward.json", "--valid", 0.2, "--test", 0)
 
 
 @pytest.mark.parametrize(("tuner", "name"), [("lora", "sigmoid"), ("full", "kto")])
@@ -240,8 +239,8 @@ def test_from_the_command_line(med, data, project, tiny_folder, tuner, name):
         (["--dataset", "few", "--neftune", 5], 2, "--neftune"),
     ],
 )
-def test_wrong_settings_get_one_message(med, data, project, tiny_folder, words, code, said):
-    med("data", "build", RAW / "alpaca", "--name", "dialogues", "--valid", 0.2, "--test", 0)
+def test_wrong_settings_get_one_message(med, built, data, project, tiny_folder, words, code, said):
+    built("dialogues", RAW / "alpaca", "--valid", 0.2, "--test", 0)
     result = med("train", "dpo", "--model", tiny_folder, *STEPS, *words)
     assert result.exit_code == code, result.stderr
     assert said in result.stderr

@@ -109,13 +109,20 @@ class FullAt:
             raise torch.OutOfMemoryError("no memory")
 
 
+@pytest.fixture(scope="module")
+def whole(tiny_folder, tmp_path_factory):
+    """Settings of 3 micro-batches a step, and the weights they lead to with memory enough."""
+    wanted = settings("full", batch=4, accumulate=3, max_steps=3, **PLAIN)
+    _, weights = descend(tiny_folder, tmp_path_factory.mktemp("whole") / "enough", wanted, "full", examples(36))
+    return wanted, weights
+
+
 @pytest.mark.parametrize("where", ["forward", "backward"])
 @pytest.mark.parametrize("number", [1, 2, 4, 6])
-def test_a_step_that_breaks_off_begins_again(tiny_folder, tmp_path, where, number):
-    """With 3 micro-batches a step: in the first or second one, whose gradients are there already, or a later step's."""
-    wanted = settings("full", batch=4, accumulate=3, max_steps=3, **PLAIN)
+def test_a_step_that_breaks_off_begins_again(tiny_folder, tmp_path, whole, where, number):
+    """In the first or second micro-batch, whose gradients are there already, or in a later step's."""
+    wanted, expected = whole
     device = FullAt(number, where)
-    _, expected = descend(tiny_folder, tmp_path / "enough", wanted, "full", examples(36))
     _, found = descend(tiny_folder, tmp_path / "full", wanted, "full", examples(36), touch=device)
     assert device.failures == 1
     assert difference(expected, found) < 1e-6

@@ -1,6 +1,7 @@
 """A model's own template: the official ones, as trl keeps them, are learnt exactly or refused."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,14 @@ def tokenizer_of(file, words, eos):
     return made
 
 
+@cache
+def template_for(file):
+    """The tokenizer of an official template, and what becomes of the template."""
+    _, words, eos, _ = OFFICIAL[file]
+    tokenizer = tokenizer_of(file, words, eos)
+    return tokenizer, template_of(tokenizer, ModelRef(base="base"))
+
+
 def official(tokenizer, messages, ask, **how):
     """The text as transformers renders it."""
     tokens = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
@@ -122,9 +131,8 @@ def test_every_official_template_is_looked_at():
 
 @pytest.mark.parametrize("file", OFFICIAL)
 def test_an_official_template_is_learnt_exactly(file):
-    ours, words, eos, learnt = OFFICIAL[file]
-    tokenizer = tokenizer_of(file, words, eos)
-    template = template_of(tokenizer, ModelRef(base="base"))
+    ours, _, _, learnt = OFFICIAL[file]
+    tokenizer, template = template_for(file)
     assert template.text == (shipped_text(ours) if ours else tokenizer.chat_template)
     lessons = template.lessons(DIALOGUE)
     assert len(lessons) == (2 if file in REWRITTEN else 1)
@@ -141,9 +149,8 @@ def test_an_official_template_is_learnt_exactly(file):
 
 @pytest.mark.parametrize("file", OFFICIAL)
 def test_an_official_template_asks_as_it_learnt(file):
-    ours, words, eos, _ = OFFICIAL[file]
-    tokenizer = tokenizer_of(file, words, eos)
-    template = template_of(tokenizer, ModelRef(base="base"))
+    ours = OFFICIAL[file][0]
+    tokenizer, template = template_for(file)
     for asked in (DIALOGUE[:1], DIALOGUE[:3], (SYSTEM, *DIALOGUE[:3])):
         if file == "gemma" and asked[0] is SYSTEM:
             continue  # it refuses a system message, which is placed as Gemma 3 does

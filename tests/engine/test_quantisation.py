@@ -22,9 +22,8 @@ def llama(tmp_path_factory):
 
 
 @pytest.fixture
-def train(med, llama):
-    result = med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
-    assert result.exit_code == 0, result.stderr
+def train(med, built, llama):
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
 
     def run(*words, model=llama):
         return med("train", "lora", "--dataset", "few", "--model", model, *TRAIN, *words)

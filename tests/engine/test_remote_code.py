@@ -84,8 +84,8 @@ def opened(ref):
     return load(ref, device=torch.device("cpu"), report=Silent())
 
 
-def test_without_consent_no_command_runs_it(med, foreign, marker):
-    med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
+def test_without_consent_no_command_runs_it(med, built, foreign, marker):
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
     for words in (
         ["train", "lora", "--dataset", "few", "--model", foreign, *FAST],
         ["chat", foreign, *ASKED],
@@ -101,8 +101,8 @@ def test_without_consent_no_command_runs_it(med, foreign, marker):
     assert marker.exists()
 
 
-def test_a_run_keeps_the_consent_to_the_files_as_they_were(med, project, foreign, marker):
-    med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
+def test_a_run_keeps_the_consent_to_the_files_as_they_were(med, built, project, foreign, marker):
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
     train = ["train", "lora", "--dataset", "few", "--model", foreign, "--trust-remote-code", "--run", "own", *FAST]
     assert med(*train, "--plan").exit_code == 0
     result = med(*train)
@@ -126,8 +126,8 @@ def test_a_run_keeps_the_consent_to_the_files_as_they_were(med, project, foreign
     assert again.exit_code == 0, again.stderr
 
 
-def test_a_whole_model_is_saved_with_its_code(med, project, foreign):
-    med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1)
+def test_a_whole_model_is_saved_with_its_code(med, built, project, foreign):
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
     train = ["train", "full", "--dataset", "few", "--model", foreign, "--trust-remote-code", "--run", "whole", *FAST]
     result = med(*train)
     assert result.exit_code == 0, result.stderr

@@ -93,7 +93,7 @@ def test_operations_are_those_of_reading_drawing_and_learning(tiny_folder):
 
 def test_the_larger_of_drawing_and_learning_counts(tiny_folder):
     settings = settings_of(batch=1)
-    few, many = (estimated(tiny_folder, settings, replace(DRAWING, together=together)) for together in (1, 512))
+    few, many = (estimated(tiny_folder, settings, replace(DRAWING, together=together)) for together in (1, 64))
     drawing, learning = ("keys and values of answers", "activations")
     for found, larger, smaller in ((many, drawing, learning), (few, learning, drawing)):
         parts = {name: part.low for name, part in found.parts}

@@ -21,11 +21,13 @@ from tests.building import SOURCES, WHOLE, check_account, made
 from tests.conftest import RAW
 
 FILES = [RAW / name for name in SOURCES if (RAW / name).is_file()] + [templates() / "knowledge" / "diseases.toml"]
-# The graph importer asks whether a disease came before, so its lines depend on each other.
+# Lines that depend on each other: the graph importer asks whether a disease came before, medmcqa's how answers count.
 OBJECT_LINES = [
     path
     for path in FILES
-    if path.parent.name != "graph" and path.read_bytes().lstrip()[:1] == b"{" and path.read_bytes().count(b"\n{") > 6
+    if path.parent.name not in ("graph", "medmcqa")
+    and path.read_bytes().lstrip()[:1] == b"{"
+    and path.read_bytes().count(b"\n{") > 6
 ]
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 SPOILERS = [
@@ -146,8 +148,7 @@ def test_a_spoilt_line_costs_only_itself(project, data):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "jsonl.gz"])
-@pytest.mark.parametrize("part", [0.02, 0.3, 0.7, 0.95, 0.999])
-def test_a_truncated_archive_is_told(project, kind, part):
+def test_a_truncated_archive_is_told(project, kind):
     rows = b"".join(
         json.dumps({"question": f"第{n}问{n * 7919}", "answer": f"第{n}答{n * 104729}"}).encode() + b"\n"
         for n in range(2000)
@@ -164,9 +165,10 @@ def test_a_truncated_archive_is_told(project, kind, part):
     else:
         packed.write(gzip.compress(rows))
     path = project / f"rows.{kind}"
-    path.write_bytes(packed.getvalue()[: int(len(packed.getvalue()) * part)])
-    assert not check_built_or_told(path)
-    assert not (project / "data").exists() or not any((project / "data").iterdir())
+    for part in (0.02, 0.3, 0.7, 0.95, 0.999):
+        path.write_bytes(packed.getvalue()[: int(len(packed.getvalue()) * part)])
+        assert not check_built_or_told(path), part
+        assert not (project / "data").exists() or not any((project / "data").iterdir()), part
     path.write_bytes(packed.getvalue())
     assert check_built_or_told(path, near=1.0)
 
@@ -229,7 +231,7 @@ def test_an_archive_cannot_write_outside_its_folder(project):
 
 @pytest.mark.parametrize("kind", ["zip", "gz", "tar.gz"])
 def test_an_archive_cannot_explode(project, kind):
-    zeros = b" " * (300 << 20)
+    zeros = b" " * (100 << 20)
     path = project / f"bomb.jsonl.{kind}" if kind == "gz" else project / f"bomb.{kind}"
     if kind == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:

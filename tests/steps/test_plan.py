@@ -19,9 +19,9 @@ HALF_A_BILLION = LLAMA_7B | {
 
 
 @pytest.fixture
-def plan(med, tiny_folder, tmp_path):
+def plan(med, built, tiny_folder, tmp_path):
     """`plan("lora", shape, …)` plans training a model of that shape, of which no weight exists."""
-    assert med("data", "build", RAW / "alpaca", "--name", "few", "--valid", 0.1, "--test", 0.1).exit_code == 0
+    built("few", RAW / "alpaca", "--valid", 0.1, "--test", 0.1)
 
     def run(method, shape, *words):
         model = tmp_path / "model"
