@@ -1,7 +1,6 @@
 """Evaluation with a speaker that is no model."""
 
 import json
-import math
 
 import pytest
 
@@ -9,7 +8,6 @@ from medcli.core.atomic import sha256_of
 from medcli.core.errors import DataError, UnknownNameError
 from medcli.core.record import Conversation, Message
 from medcli.core.speaker import Sampling
-from medcli.exams.generation import item_of, perplexity_score
 from medcli.steps.results import results_file
 from tests.building import Notes
 from tests.evaluation import FACTS, FakeSpeaker, conversation, documents, examine, facts, write_dataset
@@ -116,13 +114,6 @@ def test_an_unknown_data_set_is_an_error_with_the_nearest_name(project):
     assert "did you mean 'fact'?" in caught.value.hint
 
 
-@pytest.mark.parametrize("roles", [["user"], ["assistant"], ["system", "assistant"], []])
-def test_a_conversation_without_question_and_answer_is_an_error(roles):
-    messages = tuple(Message(role=role, content="好") for role in roles)
-    with pytest.raises(DataError, match="x7"):
-        item_of(Conversation(id="x7", messages=messages, source="hand"))
-
-
 def test_results_lie_in_the_run_or_in_eval(project):
     run_folder = project / "runs" / "first"
     run_folder.mkdir(parents=True)
@@ -194,10 +185,3 @@ def test_other_settings_begin_anew(project):
     run(every, report, temperature=0.5)
     assert len(every.asked) == 600
     assert any("are not used" in note for note in report.notes)
-
-
-def test_perplexity_lies_in_its_interval():
-    nll = [1.0, 2.0, 3.0, 2.5]
-    score = perplexity_score(math.exp(2.9), 400, nll, seed=1)
-    assert score.low < score.value < score.high
-    assert (score.metric, score.count) == ("perplexity", 400)
