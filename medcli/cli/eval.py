@@ -8,7 +8,7 @@ from medcli.cli import console, eval_compare, eval_tables
 from medcli.cli.options import Json, Plan, settle, takes
 from medcli.core.errors import UsageError
 from medcli.core.exam_file import Examination
-from medcli.core.exam_settings import EvalSettings
+from medcli.core.exam_settings import RULES, EvalSettings
 from medcli.core.report import Report, Silent
 from medcli.core.settings import Resolved
 from medcli.steps import bounds, evaluate, sit_both
@@ -80,6 +80,9 @@ def _tasks(names: list[str], settings: EvalSettings, compare: bool, report: Repo
         if any(exam.dataset is None for exam in exams):
             check_reference(name, [])
         check_reference(name, [exam.dataset for exam in exams if exam.dataset])
+    for helper in (settings.patient, settings.judge):
+        if helper != RULES:
+            check_reference(helper, [])
     return sit_both.tasks_of(settings, report) if compare else prepare(settings, report)
 
 

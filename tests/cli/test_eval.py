@@ -99,6 +99,7 @@ def test_plan_as_json(med, project):
         (["med-tiny", "--dataset", "facts", "--gold", "x.json"], 2, "--gold has no questions"),
         (["med-tiny", "--dataset", "facts", "--answers", "x.json"], 2, "in place of MODEL"),
         (["med-tiny", "--dataset", "facts", "--compare"], 2, "--compare takes two models"),
+        (["med-tiny", "--exam", "dialogue", "--judge", "med-tyni"], 4, "did you mean 'med-tiny'?"),
         (["http://localhost:1/v1", "--dataset", "facts"], 2, "does not say which model"),
         (["med-tiny", "--dataset", "fact"], 2, "did you mean 'facts'?"),
         (["med-tiny", "--dataset", "facts", "--split", "tset"], 2, "did you mean 'test'?"),
