@@ -59,6 +59,10 @@ class Place:
         """Exit code, stdout and stderr of `med train lora`."""
         return ended(self.start("-m", "medcli", *self.words(*words)))
 
+    def train_here(self, *words: object) -> tuple[int, str]:
+        """Exit code and all that was said of `med train lora` in this process, which is there already."""
+        return here(self.folder, self.words(*words))
+
     def run(self, name: str) -> Path:
         return self.folder / "runs" / name
 
@@ -76,6 +80,16 @@ class Place:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < until
             time.sleep(0.05)
+
+
+def here(folder: Path, words: list[str]) -> tuple[int, str]:
+    said = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        patch.chdir(folder)
+        patch.setenv("MED_CACHE", str(folder / "cache"))
+        with pytest.raises(SystemExit) as stop:
+            app.main(words)
+    return stop.value.code, said.getvalue()
 
 
 def ended(process: subprocess.Popen) -> tuple[int, str, str]:
@@ -101,17 +115,10 @@ def place(tmp_path_factory, tiny_folder):
     ]
     (folder / "rows.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
     place = Place(folder, tiny_folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("MED_CACHE", str(folder / "cache"))
-        for words in (
-            ["data", "build", "rows.json", "--name", "rows", "--importer", "alpaca", "--valid", "0.2", "--test", "0"],
-            place.words("--batch", 4, "--epochs", 2, "--run", "one"),
-        ):
-            said = io.StringIO()
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as stop:
-                app.main(words)
-            assert stop.value.code == 0, said.getvalue()
+    build = ["data", "build", "rows.json", "--name", "rows", "--importer", "alpaca", "--valid", "0.2", "--test", "0"]
+    for words in (build, place.words("--batch", 4, "--epochs", 2, "--run", "one")):
+        code, said = here(folder, words)
+        assert code == 0, said
     return place
 
 
@@ -157,9 +164,9 @@ def test_resume_is_bitwise_and_takes_as_many_processes(place, two):
     shutil.rmtree(last)
     table = place.run("again") / "run.toml"
     table.write_text(table.read_text().replace('status = "finished"', 'status = "interrupted"'))
-    code, _, err = place.train("--resume", "--run", "again", "--devices", 1)
+    code, said = place.train_here("--resume", "--run", "again", "--devices", 1)
     assert code == 2
-    assert "began with 2 processes" in err
+    assert "began with 2 processes" in said
     code, _, err = place.train("--resume", "--run", "again")
     assert code == 0, err
     straight, resumed = place.weights("two"), place.weights("again")

@@ -75,9 +75,13 @@ TWELVE = ["--max-steps", 12, "--save-every", 6, "--keep-checkpoints", 9]
 
 
 @pytest.fixture
-def straight(train, project, tmp_path_factory):
-    """`straight("lora", "glm")` puts the run "straight" of TWELVE steps into the project, made once for all tests."""
+def straight(train, project, monkeypatch, tmp_path_factory):
+    """`straight("lora", "glm")` puts the run "straight" of TWELVE steps into the project, made once for all tests.
+
+    They share a cache, from which a resumed run reads the very bits that a frozen trunk gave.
+    """
     kept = tmp_path_factory.getbasetemp() / "straight"
+    monkeypatch.setenv("MED_CACHE", str(kept / "cache"))
 
     def put(method, family="llama"):
         made, run = kept / f"{method}-{family}", project / "runs" / "straight"
@@ -175,7 +179,11 @@ def test_stages_chain_without_a_merge_by_hand(train, med, project):
     merged = med("merge", "last", "--json")
     assert merged.exit_code == 0, merged.stderr
     assert json.loads(merged.stdout)["equal"] is True
-    assert med("eval", "last", "--dataset", "few", "--split", "valid", "--max-tokens", 4).exit_code == 0
+    judged = ("eval", "last", "--dataset", "few", "--split", "valid", "--max-tokens", 4)
+    refused = med(*judged)
+    assert refused.exit_code == 3, refused.stderr  # the first stage has read what is asked, three runs beneath
+    assert "last was trained on" in refused.stderr
+    assert med(*judged, "--allow-leak").exit_code == 0
 
 
 def test_a_whole_model_needs_no_merge(train, med, project):

@@ -38,7 +38,7 @@ class EvalSettings(JudgingSettings):
     """What `med eval` can be told."""
 
     exam: tuple[str, ...] = setting(
-        (), help="triage, general, dialogue, or built data sets; what a set holds decides how it is examined."
+        (), help="Of triage, general, dialogue and built data sets; what a set holds decides how it is examined."
     )
     max_tokens: int = setting(256, help="The longest answer, in tokens.", minimum=1)
     temperature: float = setting(0.0, help="0 takes the likeliest token; more is more varied.", minimum=0)

@@ -59,7 +59,8 @@ class LocalSpeaker:
         fitting = [index for index, problem in enumerate(problems) if not problem]
         said = self._answered([every[index] for index in fitting], sampling, advance)
         answers = dict(zip(fitting, said, strict=True))
-        advance(len(every))
+        if len(fitting) < len(every):
+            advance(len(every))
         return [answers.get(index, "") for index in range(len(every))]
 
     def _answered(self, encoded: Sequence[list[int]], sampling: Sampling, advance: Callable[[int], None]) -> list[str]:

@@ -66,7 +66,7 @@ def test_the_weights_are_those_of_enough_memory(tiny_folder, tmp_path, tuner, ac
 
 def test_what_a_frozen_trunk_remembers_is_cut_alike(tiny_folder, tmp_path):
     """From the second epoch on the trunk's outputs come from the disk; memory runs out while they are taken there."""
-    wanted = settings("freeze", batch=8, max_steps=6, trunk_cache=1.0, **PLAIN)
+    wanted = settings("freeze", batch=8, max_steps=4, trunk_cache=1.0, **PLAIN | {"learning_rate": 0.01})
     enough, device = tmp_path / "enough", Full(TOKENS)
     train(tiny_folder, enough, wanted, "freeze", data=examples(16, longest=60))
     train(tiny_folder, tmp_path / "full", wanted, "freeze", data=examples(16, longest=60), touch=device)
