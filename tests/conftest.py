@@ -18,8 +18,9 @@ from medcli.cli import app, console
 hypothesis.settings.register_profile("med", deadline=None)
 hypothesis.settings.load_profile("med")
 
-# Before torch is imported: with models this small a second thread does nothing but wait for the first, busily.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch is imported: workers side by side would have their second threads wait for each other, busily.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 RAW = Path(__file__).parent / "raw"
