@@ -61,7 +61,7 @@ def takes(settings: type) -> Callable[[Command], Command]:
 
         @wraps(function)
         def command(**given: Any) -> None:
-            flags = {item.name: given.pop(item.name) for item in settings_in(settings)}
+            flags = {item.name: _joined(given.pop(item.name)) for item in settings_in(settings)}
             function(**given, flags={name: value for name, value in flags.items() if value is not None})
 
         command.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
@@ -106,7 +106,8 @@ def _parameter(item: Field[Any], kind: Any, group: str | None) -> inspect.Parame
     inner = _without_none(kind)
     switch = inner is bool
     choices = [str(choice) for choice in get_args(inner)] if get_origin(inner) is Literal else []
-    typed = bool if switch else str  # `settle` converts, and says what is wrong in our words
+    # `settle` converts, and says what is wrong in our words. A list may be given at once or bit by bit.
+    typed: Any = bool if switch else list[str] if get_origin(inner) is tuple else str
     option = typer.Option(
         f"--{flag}/--no-{flag}" if switch else f"--{flag}",
         help=f"{item.metadata['help']}{_default(item.default)}",
@@ -117,6 +118,13 @@ def _parameter(item: Field[Any], kind: Any, group: str | None) -> inspect.Parame
     return inspect.Parameter(
         item.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[typed | None, option]
     )
+
+
+def _joined(value: Any) -> Any:
+    """What was given bit by bit, `--exam a --exam b`, as if it had been given at once; None for nothing."""
+    if not isinstance(value, list):
+        return value
+    return ",".join(value) if value else None
 
 
 def _without_none(kind: Any) -> Any:

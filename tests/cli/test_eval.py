@@ -231,3 +231,11 @@ def test_an_exam_that_was_trained_on_is_refused_or_marked(med, project, engine):
     assert shown["leak"]["leaked"] == 1
     counts = {score["metric"]: score["count"] for score in shown["scores"]}
     assert (counts["rouge-l"], counts["rouge-l-unleaked"]) == (2, 1)
+
+
+def test_exams_may_be_named_one_by_one(med, project):
+    write_dataset("facts", test=facts())
+    words = ("eval", "med-tiny", "--exam", "facts", "--exam", "triage,general", "--limit", 2, "--plan", "--json")
+    plan = json.loads(med(*words).stdout)
+    assert [row["exam"] for row in plan["exams"]] == ["facts-test", "triage", "general"]
+    assert plan["settings"]["exam"]["value"] == ["facts", "triage", "general"]
