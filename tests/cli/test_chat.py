@@ -118,7 +118,7 @@ def test_a_conversation_on_a_terminal(project, tmp_path):
     script = str(Path(__file__).with_name("slow_chat.py"))
     environment = os.environ | {"PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "PYTHONUTF8": "1"}
     terminal = pexpect.spawn(
-        sys.executable, [script], env=environment, encoding="utf-8", timeout=10, dimensions=(40, 100),
+        sys.executable, [script], env=environment, encoding="utf-8", timeout=30, dimensions=(40, 100),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
     )  # fmt: skip
 
