@@ -17,6 +17,7 @@ class SlowSpeaker:
         question = messages[-1].content
         if "哑" in question:
             sys.stderr.write("(silent)")
+            sys.stderr.flush()
             time.sleep(30)
         answer = f"[{len(messages)}] 关于“{question}”：建议多喝水，注意休息，必要时就医。(seed {sampling.seed})"
         for character in answer:
