@@ -61,9 +61,13 @@ class Goal:
 
 @dataclass(slots=True, kw_only=True)
 class FullTour:
-    """What the tour found: seconds of each part, goals, the runs by stage, the merged model and its answer."""
+    """What the tour found: seconds of each part, goals, the runs by stage, the merged model and its answer.
+
+    `supervised` is the share of exact answers where ppo and dpo begin.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    supervised: float = 0.0
     goals: list[Goal] = field(default_factory=list)
     runs: dict[str, RunFolder] = field(default_factory=dict)
     merged: Path = Path()
@@ -113,6 +117,7 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
     with part(tour.seconds, "exams"):
         rewarder = _opened(judge, report)
         before, *after = (_examined(tour.runs[name], rewarder, settings, report) for name in ("lora", "ppo", "dpo"))
+    tour.supervised = before.exact.value
     watch(f"lora  {percent(before.exact)} exact answers, where ppo and dpo begin")
     for name, speaks in zip(("ppo", "dpo"), after, strict=True):
         for goal in _gains(name, before, speaks, settings):
