@@ -12,8 +12,9 @@ from medcli.cli import console
 from medcli.cli.options import Json, settle, takes
 from medcli.core.errors import DataError, UsageError
 from medcli.core.model_ref import TINY, ModelRef, resolve
+from medcli.core.sampling_settings import sampling_of
 from medcli.core.speaker import DISCLAIMER, TINY_DISCLAIMER, Speaker
-from medcli.steps.chat import Dialogue, Flags, Settings, sampling_of
+from medcli.steps.chat import Dialogue, Flags, Settings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 SpeakerOf = Callable[[ModelRef, str], Speaker]

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from medcli.core.atomic import writing
 from medcli.core.errors import DataError, UsageError
 from medcli.core.record import Message, message_rows, messages_of
+from medcli.core.sampling_settings import SamplingSettings
 from medcli.core.settings import setting
 from medcli.core.speaker import Sampling, Speaker
 
@@ -18,16 +19,10 @@ with a system message first, if any, and then user and assistant in turn"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags:
+class Flags(SamplingSettings):
     """What can be set on the command line."""
 
     system: str = setting("", help="What the model is told before the first question.")
-    temperature: float = setting(
-        0.7, help="How freely the next word is chosen; 0 always takes the likeliest.", minimum=0
-    )
-    top_p: float = setting(0.9, help="Choose among the likeliest words that make up this share.", minimum=0)
-    max_tokens: int = setting(512, help="The longest answer, in tokens.", minimum=1)
-    seed: int = setting(42, help="The same seed gives the same answer.", minimum=0)
     device: str = setting("auto", help="auto, cpu, cuda, cuda:1, mps, …")
     trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
 
@@ -37,21 +32,6 @@ class Settings(Flags):
     """All settings of `chat`; the model is an argument on the command line, so it is no flag."""
 
     model: str = setting("", help="The model to talk with when the command line names none.")
-
-
-def sampling_of(settings: Flags) -> Sampling:
-    """How the next word is chosen; raises UsageError when `top_p` is no share."""
-    if not 0 < settings.top_p <= 1:
-        raise UsageError(
-            f"--top-p: {settings.top_p} is not above 0 and at most 1",
-            hint="0.9 is usual; 1 leaves nothing out",
-        )
-    return Sampling(
-        temperature=settings.temperature,
-        top_p=settings.top_p,
-        max_tokens=settings.max_tokens,
-        seed=settings.seed,
-    )
 
 
 class Dialogue:

@@ -4,8 +4,9 @@ from contextlib import suppress
 import pytest
 
 from medcli.core.errors import DataError, DeviceError, UsageError
+from medcli.core.sampling_settings import sampling_of
 from medcli.core.speaker import Sampling
-from medcli.steps.chat import Dialogue, Settings, sampling_of
+from medcli.steps.chat import Dialogue, Settings
 
 
 class FakeSpeaker:
