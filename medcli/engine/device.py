@@ -66,6 +66,12 @@ def has_bf16(device: torch.device) -> bool:
     return False
 
 
+def precision(wanted: str) -> torch.dtype | None:
+    """The type that weights are held in; None for "auto", which leaves it to the device."""
+    types = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    return types[wanted] if wanted != "auto" else None
+
+
 def memory_gib(device: torch.device) -> float:
     """Memory of this process: the most it has held on the GPU, or what is resident on the machine now."""
     if device.type == "cuda":

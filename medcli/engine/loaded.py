@@ -1,5 +1,6 @@
 """A model with all that belongs to it."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,9 +41,8 @@ class Loaded:
     @property
     def causal_lm(self) -> Any:
         """The language model itself, without what peft lays around it."""
-        from peft import PeftModel
-
-        return self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
+        peft = sys.modules.get("peft")  # never imported, it laid nothing around the model; importing it takes seconds
+        return self.model.get_base_model() if peft and isinstance(self.model, peft.PeftModel) else self.model
 
     @property
     def head(self) -> Any:

@@ -126,13 +126,3 @@ def read(loaded: Loaded, beginning: Sequence[int] | numpy.ndarray) -> Cache:
     last = {"logits_to_keep": 1} if loaded.causal_lm._supports_logits_to_keep() else {}
     loaded.causal_lm(input_ids=ids, past_key_values=cache, use_cache=True, **last)
     return Cache(layers=[_Kept(layer.keys, layer.values) for layer in cache.layers])
-
-
-@torch.inference_mode()
-def growing(cache: Cache, rows: int) -> DynamicCache:
-    """What `read` gave, for so many rows that each go on by tokens of their own."""
-    own = DynamicCache()
-    for number, layer in enumerate(cache.layers):
-        keys, values = (kept.expand(rows, -1, -1, -1) for kept in (layer.keys, layer.values))
-        own.update(keys, values, number)
-    return own

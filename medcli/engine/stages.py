@@ -28,7 +28,7 @@ def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trai
                 f"{stage} is a prefix that the model reads, not a change of its weights: nothing can be stacked on it",
                 hint="go on training it with `med train ptuning --continue`, or start from the model before it",
             )
-        model = _with_adapter(model, stage, base, trainable=is_last and trainable)
+        model = with_adapter(model, stage, base, trainable=is_last and trainable)
         if merge or not is_last:
             model = model.merge_and_unload()
     return model
@@ -56,7 +56,11 @@ def _check_tiny(stage: Path, config: str, base: str) -> None:
         )
 
 
-def _with_adapter(model: Any, stage: Path, base: str, *, trainable: bool) -> Any:
+def with_adapter(model: Any, stage: Path, base: str, *, trainable: bool = False, name: str = "default") -> Any:
+    """`model` under an adapter of peft's called `name`, beside those that it is under already.
+
+    Raises ModelError when it does not fit, was trained on another med-tiny, or is a pickle.
+    """
     from peft import PeftModel
 
     if not (stage / "adapter_model.safetensors").is_file():  # peft would go on to a pickle, then to the hub
@@ -64,7 +68,10 @@ def _with_adapter(model: Any, stage: Path, base: str, *, trainable: bool) -> Any
     _check_tiny(stage, ADAPTER_CONFIG, base)
     try:
         with false_alarms_off():
-            return PeftModel.from_pretrained(model, stage, is_trainable=trainable)
+            if not isinstance(model, PeftModel):
+                return PeftModel.from_pretrained(model, stage, adapter_name=name, is_trainable=trainable)
+            model.load_adapter(stage, adapter_name=name, is_trainable=trainable)
+            return model
     except (RuntimeError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"the adapter {stage} does not fit its base model: {first}") from error

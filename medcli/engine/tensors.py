@@ -1,5 +1,6 @@
 """Tensors that a run trained, put in the place of the base model's own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,21 @@ TENSORS = "trained.safetensors"
 
 def put_back(model: Any, folder: Path) -> Any:
     """`model` with the tensors of `folder` in the place of its own; raises ModelError when they do not fit."""
+    weights = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in fitting(weights, folder).items():
+            weights[name].copy_(tensor)
+    return model
+
+
+def fitting(weights: Mapping[str, torch.Tensor], folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `folder`, by their names among `weights`; raises ModelError when they do not fit those."""
     try:
         tensors = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder / TENSORS}: {error}", hint="copy it again, or train the run again") from error
-    weights = dict(model.named_parameters())
     _check_shapes(folder, {name: tuple(w.shape) for name, w in weights.items()}, tensors)
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            weights[name].copy_(tensor)
-    return model
+    return tensors
 
 
 def _check_shapes(folder: Path, shapes: dict[str, tuple[int, ...]], tensors: dict[str, torch.Tensor]) -> None:

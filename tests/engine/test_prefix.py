@@ -71,7 +71,7 @@ def naive_answer(speaker, messages):
         if token in speaker.loaded.stops:
             break
         said.append(token)
-    return speaker._text(said)
+    return speaker.loaded.tokenizer.decode(said, skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("family", SHAPES)
@@ -79,10 +79,9 @@ def test_answers_are_those_of_a_naive_reader(bases, tmp_path, family):
     _, folder = prefixed(bases[family], tmp_path / "prefix")
     speaker = LocalSpeaker(opened(bases[family], folder))
     prompts = [ask(text) for text in ("头痛", "高血压患者的注意事项有哪些？", "a" * 40, "咳嗽")]
-    expected = [naive_answer(speaker, prompt).rstrip("\ufffd") for prompt in prompts]
+    expected = [naive_answer(speaker, prompt).rstrip("\ufffd").lstrip() for prompt in prompts]
     assert any(expected)
-    streamed = [list(speaker._tokens(speaker._prompt(prompt), GREEDY)) for prompt in prompts]
-    assert [speaker._text(ids).rstrip("\ufffd") for ids in streamed] == expected
+    assert ["".join(speaker.reply(prompt, GREEDY)) for prompt in prompts] == expected
     assert speaker.replies(prompts, GREEDY, lambda done: None) == expected
     bare = LocalSpeaker(opened(bases[family]))
     assert bare.replies(prompts, GREEDY, lambda done: None) != expected

@@ -12,7 +12,7 @@ from medcli.core.record import Conversation, Message
 from medcli.core.report import Silent
 from medcli.core.speaker import Sampling
 from medcli.engine.likelihood import perplexity
-from medcli.engine.speaker import LocalSpeaker, choose
+from medcli.engine.speaker import LocalSpeaker
 from tests import families, tiny_model
 
 GREEDY = Sampling(max_tokens=24)
@@ -94,16 +94,6 @@ def test_a_seed_makes_sampling_repeatable(speaker):
     assert first == "".join(speaker.reply(ask("头痛"), hot))
     other = Sampling(temperature=1.5, max_tokens=16, seed=8)
     assert first != "".join(speaker.reply(ask("头痛"), other))
-
-
-def test_temperature_zero_is_honoured():
-    """An older tool's `temperature or default` turned 0 into its default."""
-    logits = torch.tensor([1.0, 3.0, 2.9])
-    chance = torch.Generator().manual_seed(0)
-    assert {choose(logits, Sampling(temperature=0), chance) for _ in range(50)} == {1}
-    drawn = {choose(logits, Sampling(temperature=2.0, top_p=1.0), chance) for _ in range(200)}
-    assert drawn == {0, 1, 2}
-    assert {choose(logits, Sampling(temperature=2.0, top_p=0.01), chance) for _ in range(50)} == {1}
 
 
 def test_too_long_a_conversation_is_an_error(speaker):
