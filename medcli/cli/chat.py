@@ -11,15 +11,17 @@ import typer
 from medcli.cli import console
 from medcli.cli.options import Json, settle, takes
 from medcli.core.errors import DataError, UsageError
-from medcli.core.model_ref import TINY, ModelRef, resolve
+from medcli.core.model_ref import TINY
 from medcli.core.sampling_settings import sampling_of
-from medcli.core.speaker import DISCLAIMER, TINY_DISCLAIMER, Speaker
-from medcli.steps.chat import Dialogue, Flags, Settings
+from medcli.core.speaker import Speaker
+from medcli.steps.chat import CUT, Dialogue, Flags, Settings
+from medcli.steps.grounded import Grounded, open_library
+from medcli.steps.speakers import is_tiny, notice_of, open_speaker, shown
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-SpeakerOf = Callable[[ModelRef, str], Speaker]
+SpeakerOf = Callable[[str, Settings], Speaker]
 
-NAMED_HELP = "A run, a model folder, a hub id or med-tiny; without it, what med.toml names, or med-tiny."
+NAMED_HELP = "A run, a model folder, a hub id, med-tiny, or a service URL#NAME; else what med.toml names, or med-tiny."
 ASKED_HELP = "One question; without it, a conversation, or the lines of a pipe."
 Named = Annotated[str | None, typer.Argument(metavar="MODEL", help=NAMED_HELP, show_default=False)]
 Asked = Annotated[str | None, typer.Argument(metavar="QUESTION", help=ASKED_HELP, show_default=False)]
@@ -41,25 +43,26 @@ def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of:
         raise UsageError("the question is empty")
     if on_terminal and as_json:
         raise UsageError("--json does not fit a conversation", hint="give a QUESTION, or pipe questions in, one a line")
+    model = settings.model or TINY
     if not settings.model:
         console.note(f"no MODEL is named: talking with {TINY}")
-    ref = resolve(settings.model or TINY)
-    if settings.trust_remote_code:
-        from medcli.engine.remote_code import consent
-
-        ref = consent(ref)
-    speaker = speaker_of(ref, settings.device)
-    console.note(TINY_DISCLAIMER if ref.is_tiny else DISCLAIMER)
+    library = open_library(settings.kb) if settings.kb else None
+    speaker = speaker_of(model, settings)
+    if library:
+        speaker = Grounded(speaker, library)
+        if is_tiny(model):
+            console.note(f"{TINY} has not learnt to read passages: take a model that follows instructions")
+    console.note(notice_of(model))
     fresh = partial(Dialogue, speaker, sampling, settings.system)
     if on_terminal:
         from medcli.cli.repl import converse
 
-        console.note(_greeting(ref))
+        console.note(_greeting(model, settings.kb))
         converse(fresh())
     elif question is not None:
-        answer_one(fresh(), question.strip(), settings.model or TINY, as_json)
+        answer_one(fresh(), question.strip(), model, as_json)
     else:
-        answer_each(fresh, _piped_questions(sys.stdin), settings.model or TINY, as_json)
+        answer_each(fresh, _piped_questions(sys.stdin), model, as_json)
 
 
 def answer_one(dialogue: Dialogue, question: str, model: str, as_json: bool) -> None:
@@ -70,6 +73,8 @@ def answer_one(dialogue: Dialogue, question: str, model: str, as_json: bool) -> 
     for piece in dialogue.ask(question):
         console.stream(piece)
     console.stream("\n")
+    if dialogue.is_cut:
+        console.note(CUT)
 
 
 def answer_each(fresh: Callable[[], Dialogue], questions: Iterable[str], model: str, as_json: bool) -> None:
@@ -101,13 +106,12 @@ def _piped_questions(lines: Iterable[str]) -> Iterator[str]:
         ) from error
 
 
-def _greeting(ref: ModelRef) -> str:
-    laid_over = "".join(f" + {adapter}" for adapter in ref.adapters)
-    return f"talking with {ref.base}{laid_over}. /help lists the commands, /exit or Ctrl-D leaves\n"
+def _greeting(model: str, kb: str) -> str:
+    rests = f", whose answers rest on {kb}" if kb else ""
+    return f"talking with {shown(model)}{rests}. /help lists the commands, /exit or Ctrl-D leaves\n"
 
 
-def _open(ref: ModelRef, device: str) -> Speaker:
-    from medcli.engine.speaker import open_speaker
-
+def _open(model: str, settings: Settings) -> Speaker:
     with console.watching() as report:
-        return open_speaker(ref, device=device, report=report)
+        speaker: Speaker = open_speaker(model, settings, report)
+    return speaker

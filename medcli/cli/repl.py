@@ -8,7 +8,7 @@ from pathlib import Path
 from medcli.cli import console
 from medcli.core.errors import MedError, UnknownNameError, UsageError
 from medcli.core.settings import folder
-from medcli.steps.chat import Dialogue
+from medcli.steps.chat import CUT, Dialogue
 
 OLD_WORDS = ("clear", "stop", "exit", "quit", "stream")  # commands of the tools before `med`, without a slash
 QUOTE_LENGTH = 40  # characters of a question that a note repeats
@@ -76,6 +76,8 @@ class Repl:
             console.note("stopped before the first word; the question is not kept (/retry)")
         elif not said:
             console.note("the model said nothing; the question is not kept (/retry)")
+        elif self.dialogue.is_cut:
+            console.note(CUT)
         console.stream("\n")
 
     def clear(self, _: str) -> None:

@@ -19,6 +19,7 @@ from medcli.engine.slots import can_hold
 from medcli.engine.speech import Speech
 
 BATCH = 32  # prompts answered together
+SHORTEN = "shorten it (/clear in a chat), or take a model with a longer context"
 _PRIME = 1_000_003  # spreads the seeds of neighbouring prompts
 
 
@@ -88,7 +89,7 @@ class LocalSpeaker:
     def _prompt(self, messages: Sequence[Message]) -> list[int]:
         ids = encoded(self.loaded, messages)
         if problem := too_long(self.loaded, ids):
-            raise ModelError(problem, hint="shorten it (/clear in a chat), or take a model with a longer context")
+            raise ModelError(problem, hint=SHORTEN)
         return ids
 
 

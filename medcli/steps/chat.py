@@ -9,22 +9,25 @@ from typing import Any, NoReturn
 
 from medcli.core.atomic import writing
 from medcli.core.errors import DataError, UsageError
+from medcli.core.loading_settings import SpeakingSettings
 from medcli.core.record import Message, message_rows, messages_of
 from medcli.core.sampling_settings import SamplingSettings
 from medcli.core.settings import setting
-from medcli.core.speaker import Sampling, Speaker
+from medcli.core.speaker import Answer, Sampling, Speaker
 
 _SHAPE = """a saved dialogue is {"messages": [{"role": …, "content": …}, …]}
 with a system message first, if any, and then user and assistant in turn"""
 
 
+CUT = "the answer is cut at its longest: --max-tokens"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flags(SamplingSettings):
+class Flags(SamplingSettings, SpeakingSettings):
     """What can be set on the command line."""
 
     system: str = setting("", help="What the model is told before the first question.")
-    device: str = setting("auto", help="auto, cpu, cuda, cuda:1, mps, …")
-    trust_remote_code: bool = setting(False, help="Run the Python files of the model's folder. Read them first.")
+    kb: str = setting("", help="A knowledge base that answers rest on; `med kb list` shows which there are.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class Dialogue:
         self._sampling = sampling
         self._unanswered = ""
         self._retries = 0
+        self.is_cut = False  # whether the last answer was longer than it may be
         self.instruct(system)
 
     @property
@@ -114,12 +118,16 @@ class Dialogue:
         before = self.messages
         asked = [*before, Message(role="user", content=question)]
         self._unanswered = question
+        self.is_cut = False
         pieces: list[str] = []
         source = self._speaker.reply(asked, replace(self._sampling, seed=self._sampling.seed + self._retries))
         try:
-            for piece in source:
+            while True:
+                piece = next(source)
                 pieces.append(piece)
                 yield piece
+        except StopIteration as end:
+            self.is_cut = isinstance(end.value, Answer) and end.value.finish == "length"
         finally:
             if said := "".join(pieces):
                 self.messages = [*asked, Message(role="assistant", content=said)]

@@ -5,7 +5,7 @@ import pytest
 
 from medcli.core.errors import DataError, DeviceError, UsageError
 from medcli.core.sampling_settings import sampling_of
-from medcli.core.speaker import Sampling
+from medcli.core.speaker import Answer, Sampling
 from medcli.steps.chat import Dialogue, Settings
 
 
@@ -189,3 +189,22 @@ def test_top_p_must_be_a_share():
     for share in (0.0, 1.5):
         with pytest.raises(UsageError, match="top-p"):
             sampling_of(Settings(top_p=share))
+
+
+class Cutting:
+    """A speaker that says how its answer ended."""
+
+    def __init__(self, finish):
+        self.finish = finish
+
+    def reply(self, messages, sampling):
+        yield "多喝"
+        return Answer(text="多喝", finish=self.finish)
+
+
+@pytest.mark.parametrize(("finish", "cut"), [("length", True), ("stop", False)])
+def test_an_answer_that_was_cut_is_known_as_such(finish, cut):
+    dialogue = Dialogue(Cutting(finish), Sampling())
+    assert "".join(dialogue.ask("头痛")) == "多喝"
+    assert dialogue.is_cut is cut
+    assert dialogue.turns == 1
