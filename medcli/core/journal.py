@@ -195,7 +195,7 @@ def _held(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
-        raise UsageError(f"another process is at work on this exam: {path}", hint="wait for it, or stop it") from error
+        raise UsageError(f"another process is at work on this: {path}", hint="wait for it, or stop it") from error
     except OSError as error:
         raise storage_error(error, path) from error
     try:
@@ -219,7 +219,7 @@ def _known_or_begun(path: Path, header: Mapping[str, Any], report: Report) -> di
     if lines and "journal" not in _row(lines[0]):
         report.note(f"{path} is no journal of answers: it is begun anew")
     elif len(lines) > 1:
-        report.note("answers of an exam that was stopped are not used: its model, questions or settings were others")
+        report.note("answers that were begun are not used: its model, questions or settings were others")
     with writing(path) as file:
         file.write(f"{json.dumps(wanted)}\n")
     return {}

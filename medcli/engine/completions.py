@@ -4,7 +4,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,7 +19,7 @@ RETRIES = 5  # of what may pass: no connection, timeouts, 408, 409, 429 and 5xx
 TIMEOUT = 120.0  # seconds
 GO_ON = "run the same command again later: what is answered is not asked again"
 _SHOWN = 300  # characters of what a service says
-_FILTERED = "content_filter"  # of OpenAI's finish_reason
+FILTERED = "content_filter"  # of OpenAI's finish_reason
 
 
 class Declined(Exception):
@@ -28,10 +28,17 @@ class Declined(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """What was said, "" when nothing was, and the tokens that question and answer took."""
+    """What was said, "" when nothing was, and the tokens that question and answer took.
+
+    `reason` is why it ended, in the service's word; `asked` and `said` are the tokens of question and answer where
+    the service counts them.
+    """
 
     text: str
     tokens: int
+    reason: str = ""
+    asked: int | None = None
+    said: int | None = None
 
 
 class Completions:
@@ -59,10 +66,18 @@ class Completions:
             raise Declined(f"no answer came: {said.model_dump_json(exclude_unset=True)[:_SHOWN]}")
         choice = said.choices[0]
         text = _whole(choice.message.content or "")
-        if not text and choice.finish_reason == _FILTERED:
-            raise Declined(_FILTERED)
+        if not text and choice.finish_reason == FILTERED:
+            raise Declined(FILTERED)
         asked = sum(len(message.content) for message in messages)
-        return Completion(text=text, tokens=said.usage.total_tokens if said.usage else asked + len(text))
+        if said.usage is None:
+            return Completion(text=text, tokens=asked + len(text), reason=choice.finish_reason)
+        return Completion(
+            text=text,
+            tokens=said.usage.total_tokens,
+            reason=choice.finish_reason,
+            asked=said.usage.prompt_tokens,
+            said=said.usage.completion_tokens,
+        )
 
     def stream(self, messages: Sequence[Message], **how: Any) -> Iterator[str]:
         """The answer in pieces as they come; raises what `ask` raises. Closing the iterator ends the request."""
@@ -84,17 +99,47 @@ class Completions:
 
         When it fails, or nobody listens any more, what still waits for its turn is not sent.
         """
-        pool = ThreadPoolExecutor(threads)
-        try:
+        with self._pool(threads) as pool:
             yield from pool.map(ask, things)
-        finally:
-            self._pace.stop()
-            pool.shutdown(cancel_futures=True)
-            self._pace.go()
+
+    def as_they_come(
+        self, ask: Callable[[T], R], things: Sequence[T], threads: int
+    ) -> Generator[tuple[int, R], None, None]:
+        """The place of each thing with what `ask` gives for it, as soon as that is there; else as `in_order`.
+
+        When it fails, what was sent before and is answered still comes, for it was paid for; then the failure.
+        """
+        with self._pool(threads) as pool:
+            places = {pool.submit(ask, thing): place for place, thing in enumerate(things)}
+            waiting, failure = set(places), None
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for one in done:
+                    if one.cancelled():
+                        continue
+                    if (error := one.exception()) is None:
+                        yield places[one], one.result()
+                        continue
+                    failure = failure or error
+                    self._pace.stop()
+                    for other in waiting:
+                        other.cancel()
+            if failure:
+                raise failure
 
     def close(self) -> None:
         """Let go of the connections, as happens when nobody can ask any more."""
         self._let_go()
+
+    @contextmanager
+    def _pool(self, threads: int) -> Iterator[ThreadPoolExecutor]:
+        pool = ThreadPoolExecutor(threads)
+        try:
+            yield pool
+        finally:
+            self._pace.stop()
+            pool.shutdown(cancel_futures=True)
+            self._pace.go()
 
     @contextmanager
     def _faults_said(self) -> Iterator[None]:

@@ -98,6 +98,11 @@ class Decoder:
         for row in self._rows[self.running :]:
             row.ids = []
 
+    def clear(self) -> None:
+        """Let go of everything: a step that was interrupted has left rows half written, and half moved."""
+        self._rows = []
+        self._saying = self._reading = 0
+
     def step(self) -> list[Said]:
         """Go on by a token in every answer that has read its prompt, and read more of the others."""
         said = self._say()

@@ -42,6 +42,10 @@ class OneByOne:
 
     def leave(self, speech: Speech) -> None:
         """Let go of it."""
+        self.clear()
+
+    def clear(self) -> None:
+        """Let go of whatever it says."""
         self._speech, self._tokens = None, iter(())
 
     def step(self) -> list[Said]:

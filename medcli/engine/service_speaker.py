@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -11,8 +11,8 @@ from medcli.core.errors import ServiceError
 from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.service_ref import ServiceRef
-from medcli.core.speaker import Sampling
-from medcli.engine.completions import Completion, Completions, Declined
+from medcli.core.speaker import Answer, Finish, Sampling
+from medcli.engine.completions import FILTERED, Completion, Completions, Declined
 
 THREADS = 8  # questions to the service at the same time
 _GREETING = Message(role="user", content="你好")
@@ -55,6 +55,28 @@ class ServiceSpeaker:
                 advance(len(answers))
         return answers
 
+    def answers(
+        self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]
+    ) -> Generator[tuple[int, Answer], None, None]:
+        """The number of each prompt with its answer, as soon as that is there.
+
+        What a filter has cut off counts as refused, with the text that came.
+        """
+        asked = list(zip(prompts, sampling, strict=True))
+        yield from self._completions.as_they_come(self._whole_answer, asked, THREADS)
+
+    def _whole_answer(self, asked: tuple[Sequence[Message], Sampling]) -> Answer:
+        try:
+            said = self._asked(*asked)
+        except Declined as reason:
+            self._note_refusal(*asked, reason)
+            return Answer(text="", finish="refused", problem=str(reason))
+        self._has_answered = True
+        if said.reason == FILTERED:
+            return Answer(text=said.text, finish="refused", problem=f"the answer breaks off: {FILTERED}")
+        finish: Finish = "length" if said.reason == "length" else "stop"
+        return Answer(text=said.text, finish=finish, prompt_tokens=said.asked, tokens=said.said)
+
     def _answer(self, prompt: Sequence[Message], sampling: Sampling) -> str:
         try:
             said = self._asked(prompt, sampling).text
@@ -93,6 +115,7 @@ class ServiceSpeaker:
             "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens,
         }
+        how |= {name: value for name, value in _uncommon(sampling).items() if value}
         return how | ({"seed": sampling.seed} if self._knows_seed else {})
 
     def _forget_seed(self) -> None:
@@ -122,6 +145,19 @@ class ServiceSpeaker:
                 hint="does it take temperature, top_p, max_tokens and, where one is set, a system message?",
             ) from reason
         self._has_answered = True
+
+
+def _uncommon(sampling: Sampling) -> dict[str, Any]:
+    """What is sent only when it changes anything; OpenAI's own service has no place for what is in `extra_body`."""
+    beyond: dict[str, Any] = {"top_k": sampling.top_k} if sampling.top_k else {}
+    if sampling.repetition_penalty != 1:
+        beyond["repetition_penalty"] = sampling.repetition_penalty
+    return {
+        "stop": list(sampling.stop),
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "extra_body": beyond,
+    }
 
 
 def _is_about_seed(reason: Declined, how: dict[str, Any]) -> bool:

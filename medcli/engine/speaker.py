@@ -41,9 +41,12 @@ class LocalSpeaker:
         try:
             while not speech.finish:
                 yield from [said.text for said in self._decoder.step() if said.text]
-        finally:
-            if not speech.finish:
-                self._decoder.leave(speech)
+        except GeneratorExit:
+            self._decoder.leave(speech)
+            raise
+        except BaseException:  # Ctrl-C in the middle of a step, say
+            self._decoder.clear()
+            raise
         return speech.answer()
 
     def replies(
@@ -135,6 +138,5 @@ def _all_said(decoder: Decoder, speeches: Sequence[Speech]) -> Iterator[Speech]:
             yield from [speech for speech in running if speech.finish]
             running = [speech for speech in running if not speech.finish]
     finally:
-        for speech in running:
-            if not speech.finish:
-                decoder.leave(speech)
+        if running:
+            decoder.clear()

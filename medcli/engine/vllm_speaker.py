@@ -12,6 +12,7 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.speaker import Answer, Finish, Sampling
 from medcli.engine.load import load_tokenizer, opened, refuse_reward_model
+from medcli.engine.speaker import SHORTEN
 
 _ASKED = 256  # prompts that are handed over together: what a Ctrl-C loses, and enough to keep a GPU busy
 
@@ -47,9 +48,7 @@ class VllmSpeaker:
         """The answer in one piece; raises ModelError when there is no room for one."""
         ((_, answer),) = self.answers([messages], [sampling])
         if answer.finish == "refused":
-            raise ModelError(
-                answer.problem, hint="shorten it (/clear in a chat), or take a model with a longer context"
-            )
+            raise ModelError(answer.problem, hint=SHORTEN)
         if answer.text:
             yield answer.text
         return answer

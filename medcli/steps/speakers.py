@@ -1,5 +1,6 @@
 """Who is talked with or asked: a model that is here, or one behind a service."""
 
+from dataclasses import asdict
 from typing import Any
 
 from medcli.core import model_ref
@@ -36,6 +37,12 @@ def open_speaker(model: str, settings: SpeakingSettings, report: Report) -> Any:
         dtype=settings.dtype,
         lookup=settings.lookup,
     )
+
+
+def unusual(settings: SpeakingSettings) -> dict[str, Any]:
+    """What of the settings changes answers and is not as usual: a model in fewer bits says other things."""
+    told = {name: value for name, value in asdict(settings).items() if name in ("quant", "dtype", "engine")}
+    return {name: value for name, value in told.items() if value not in ("none", "auto", "med")}
 
 
 def is_tiny(model: str) -> bool:

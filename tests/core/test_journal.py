@@ -122,7 +122,7 @@ def test_other_answers_are_not_used(tmp_path):
         Remembering(speaker, journal, "candidate", 8).replies(prompts(), DRAWN, lambda done: None)
     assert len(speaker.asked) == 7
     [note] = report.notes
-    assert "answers of an exam that was stopped are not used" in note
+    assert "answers that were begun are not used" in note
     speaker = Chance()
     sat(path, speaker)
     assert len(speaker.asked) == 7

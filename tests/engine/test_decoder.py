@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from medcli.core.model_ref import ModelRef
+from medcli.core.record import Message
 from medcli.core.report import Silent
 from medcli.core.speaker import Sampling
 from medcli.engine.decoder import Decoder
 from medcli.engine.load import load
 from medcli.engine.slots import can_hold
+from medcli.engine.speaker import LocalSpeaker
 from medcli.engine.speech import Speech
 from tests import families, tiny_model
 
@@ -132,6 +134,27 @@ def test_nothing_is_reused_after_forgetting(loaded):
     decoder.forget()
     finished(decoder, speech(loaded, PROMPTS[1]))
     assert decoder.reused == 0
+
+
+def test_an_interrupted_step_is_forgotten(loaded):
+    """Ctrl-C may come anywhere in a step."""
+    speaker = LocalSpeaker(loaded)
+    messages, how = [Message(role="user", content="痛风怎么办？")], Sampling(max_tokens=12)
+    expected = "".join(speaker.reply(messages, how))
+    for call in range(1, 9):
+        calls = iter([False] * call + [True])
+
+        def interrupt(*_, calls=calls):
+            if next(calls, False):
+                raise KeyboardInterrupt
+
+        hook = loaded.model.model.layers[1].register_forward_pre_hook(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                speaker.replies([messages] * 3, how, lambda done: None)
+        finally:
+            hook.remove()
+        assert "".join(speaker.reply(messages, how)) == expected
 
 
 def test_drawn_answers_do_not_depend_on_their_neighbours(loaded):

@@ -1,7 +1,9 @@
 """A model behind a service speaks as one that is here: in order, as it is told to, and one refusal ends no exam."""
 
+import json
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -192,3 +194,74 @@ def test_an_answer_without_choices_is_a_refusal():
         speaker = speaker_at(service)
         assert answers(speaker, "a", "b") == ["好", ""]
     assert "flagged" in speaker.refusals[(user("b"),)]
+
+
+def told(speaker, *texts, **how):
+    """Text, ending, tokens of question and answer, and problem of each answer, by its question."""
+    each = [replace(GREEDY, **how, seed=seed) for seed in range(len(texts))]
+    found = dict(speaker.answers([[user(text)] for text in texts], each))
+    return {texts[at]: (one.text, one.finish, one.prompt_tokens, one.tokens, one.problem) for at, one in found.items()}
+
+
+def finished(text, reason, usage=None):
+    """An answer that ended for a reason."""
+    choice = {"index": 0, "finish_reason": reason, "message": {"role": "assistant", "content": text}}
+    row = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    return Raw(json.dumps(row | ({"usage": usage} if usage else {})).encode())
+
+
+def test_answers_say_how_they_ended_and_what_they_took():
+    used = {"prompt_tokens": 3, "completion_tokens": 7, "total_tokens": 10}
+    answers = {
+        "a": "好",
+        "b": finished("多喝", "length", used),
+        "c": filtered(),
+        "d": finished("这是", "content_filter"),
+        "e": Fault(400, "maximum context length is 2048 tokens"),
+    }
+    with chat_service(lambda body: answers[last(body)]) as service:
+        found = told(speaker_at(service), *answers)
+    assert "maximum context length" in found.pop("e")[4]
+    assert found == {
+        "a": ("好", "stop", None, None, ""),
+        "b": ("多喝", "length", 3, 7, ""),
+        "c": ("", "refused", None, None, "content_filter"),
+        "d": ("这是", "refused", None, None, "the answer breaks off: content_filter"),
+    }
+
+
+def test_answers_come_as_they_are_there_each_with_its_own_seed():
+    def slow_first(body):
+        time.sleep(0.3 if last(body) == "0" else 0.001)
+        return f"答{last(body)}"
+
+    with chat_service(slow_first) as service:
+        found = speaker_at(service).answers([[user(str(n))] for n in range(9)], [GREEDY] * 9)
+        order = [number for number, _ in found]
+        told(speaker_at(service), *"abc")
+    assert sorted(order) == list(range(9))
+    assert order[-1] == 0
+    assert {(last(body), body["seed"]) for body in service.bodies[-3:]} == {("a", 0), ("b", 1), ("c", 2)}
+
+
+def test_what_nobody_waits_for_is_not_asked():
+    def slow(body):
+        time.sleep(0.05)
+        return "好"
+
+    with chat_service(slow) as service:
+        found = speaker_at(service).answers([[user(str(n))] for n in range(100)], [GREEDY] * 100)
+        next(found)
+        found.close()
+        assert len(service.bodies) <= 3 * THREADS
+
+
+def test_only_settings_that_change_something_are_sent():
+    with chat_service(lambda body: "好") as service:
+        speaker = speaker_at(service)
+        told(speaker, "a")
+        told(speaker, "a", top_k=5, repetition_penalty=1.2, stop=("。",), frequency_penalty=0.5, presence_penalty=0.1)
+    plain, full = ({name for name in body if name != "messages"} for body in service.bodies)
+    assert plain == {"model", "temperature", "top_p", "max_tokens", "seed"}
+    assert full - plain == {"top_k", "repetition_penalty", "stop", "frequency_penalty", "presence_penalty"}
+    assert (service.bodies[1]["stop"], service.bodies[1]["top_k"]) == (["。"], 5)
