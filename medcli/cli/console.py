@@ -234,7 +234,7 @@ class _Lines:
     def __init__(self) -> None:
         self._name, self._unit, self._total = "", "", 0
         self._started = time.monotonic()
-        self._shown = 0
+        self._shown = self._advanced = 0
         self._table = PolicyTable()
 
     def _say(self, text: str) -> None:
@@ -244,11 +244,16 @@ class _Lines:
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
         self._name, self._unit, self._total = name, unit, total or 0
-        self._started, self._shown = time.monotonic(), 0
+        self._started, self._shown, self._advanced = time.monotonic(), 0, 0
         self._say(f"{name} …" if not total else f"{name}: {total:,} {unit}".rstrip())
 
     def advance(self, done: int) -> None:
-        return None
+        taken, tenth = time.monotonic() - self._started, 10 * done // max(self._total, 1)
+        if self._shown or taken < _WORTH_SAYING or not self._advanced < tenth < 10:  # figures say how far it is, too
+            return
+        self._advanced = tenth
+        left = taken / done * (self._total - done)
+        self._say(f"  {done:,}/{self._total:,} {self._unit}".rstrip() + f"  {left:.0f} s left")
 
     def note(self, text: str) -> None:
         self._say(text)

@@ -106,9 +106,11 @@ def _show(found: list[Examination], json: bool) -> None:
 
 
 def _show_plan(names: list[str], resolved: Resolved[EvalSettings], tasks: list[Task], json: bool) -> None:
-    rows = resolved.rows()
+    rows, kb = resolved.rows(), resolved.values.kb
     exams = [
-        (name, task.name, len(task.paper.items), str(results_file(name, task.name))) for name in names for task in tasks
+        (name, task.name, len(task.paper.items), str(results_file(name, task.name, kb)))
+        for name in names
+        for task in tasks
     ]
     if json:
         settings = {name: {"value": value, "origin": origin} for name, value, origin in rows}

@@ -38,9 +38,13 @@ _SECTIONS = {
     "data.make.literature": ("medcli.makers.literature", "Settings"),
     "data.make.rewrite": ("medcli.makers.rewrite", "Settings"),
     "data.make.preference": ("medcli.makers.preference", "Settings"),
+    "kb.build": ("medcli.steps.kb", "Settings"),
     "eval": ("medcli.core.exam_settings", "EvalSettings"),
     "chat": ("medcli.steps.chat", "Settings"),
+    "predict": ("medcli.steps.predict", "Settings"),
+    "serve": ("medcli.steps.serve", "Settings"),
     "merge": ("medcli.steps.merge", "Settings"),
+    "export": ("medcli.steps.export", "Settings"),
     "quickstart": ("medcli.steps.quickstart", "Settings"),
 }
 

@@ -7,5 +7,9 @@ TABLE = {
     "runs": ("medcli.cli.runs", "list, compare and remove training runs"),
     "eval": ("medcli.cli.eval", "let models sit exams, and compare them"),
     "chat": ("medcli.cli.chat", "talk with a model or a run"),
+    "predict": ("medcli.cli.predict", "answer every prompt of a file"),
+    "serve": ("medcli.cli.serve", "models over HTTP, as OpenAI's API, and on a page"),
+    "kb": ("medcli.cli.kb", "build knowledge bases that answers rest on"),
     "merge": ("medcli.cli.merge", "turn a run into a plain model folder, and prove it equal"),
+    "export": ("medcli.cli.export", "write a model for other programs, with its card, or push it"),
 }

@@ -13,6 +13,7 @@ NOT_THE_EXAM = frozenset(
     {
         *("device", "trust_remote_code", "exam", "dataset", "gold", "answers", "scores", "general"),
         *("allow_leak", "min", "max"),
+        "kb",  # a part of who sits it: `describe` tells it, and candidates with and without are compared
     }
 )
 RULES = "rules"  # in place of a model that plays the patient or the judge
@@ -55,6 +56,7 @@ class EvalSettings(JudgingSettings):
     judge: str = setting(RULES, help="Who judges dialogue and triage: a model, URL#NAME, or rules.")
     rounds: int = setting(3, help="Questions of the patient in a dialogue, the first included.", minimum=1)
     repeats: int = setting(1, help="Ask the judge so often, and take the mean.", minimum=1)
+    kb: str = setting("", help="A knowledge base that answers rest on; `med kb list` shows which there are.")
     answers: Path | None = setting(None, help="A file of answers that are there already, in place of MODEL.")
     gold: Path | None = setting(None, help="A file of right letters by id, in place of the exam's questions.")
     scores: Path | None = setting(None, help="A file of scores that a judge gave already, to be summed up.")

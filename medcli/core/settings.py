@@ -25,6 +25,7 @@ GLOBAL_VARIABLES = {
     "MED_DATA": "folder of built data sets",
     "MED_RUNS": "folder of runs",
     "MED_API_KEY": "key of the service that --llm names; OPENAI_API_KEY is read too",
+    "MED_SERVE_KEY": "key that clients of `med serve` must show",
 }
 
 _OF_LAUNCHERS = {
@@ -131,6 +132,11 @@ def pass_on(values: Mapping[str, str]) -> None:
 def service_key() -> str:
     """The key for an OpenAI-compatible service; services of one's own need none, but the client wants a word."""
     return os.environ.get("MED_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
+
+
+def serving_key() -> str:
+    """The key that clients of our own server must show, or ""."""
+    return os.environ.get("MED_SERVE_KEY", "").strip()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

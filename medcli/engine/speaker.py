@@ -34,6 +34,11 @@ class LocalSpeaker:
         self.refusals: dict[tuple[Message, ...], str] = {}
         self._decoder = decoder_of(loaded, BATCH, lookup=lookup)
 
+    @property
+    def context(self) -> int | None:
+        """Prompt and answer together, in tokens; None when there is no limit."""
+        return self.loaded.context
+
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> Generator[str, None, Answer]:
         """The answer in pieces; closing the generator stops the model."""
         speech = self._speech(self._prompt(messages), sampling)

@@ -42,7 +42,7 @@ class VllmSpeaker:
         except (ValueError, RuntimeError, OSError) as error:
             raise ModelError(f"vLLM does not load {ref.base}: {error}", hint="leave out --engine vllm") from error
         self._adapter = _adapter(ref) if rank else None
-        self._context = int(self._llm.llm_engine.model_config.max_model_len)
+        self.context = int(self._llm.llm_engine.model_config.max_model_len)
 
     def reply(self, messages: Sequence[Message], sampling: Sampling) -> Generator[str, None, Answer]:
         """The answer in one piece; raises ModelError when there is no room for one."""
@@ -72,10 +72,10 @@ class VllmSpeaker:
         """See `core.speaker.Answering`."""
         every = [self._ids(messages) for messages in prompts]
         for number, ids in enumerate(every):
-            if len(ids) >= self._context:
-                problem = f"the conversation has {len(ids)} tokens, the model reads at most {self._context}"
+            if len(ids) >= self.context:
+                problem = f"the conversation has {len(ids)} tokens, the model reads at most {self.context}"
                 yield number, Answer(text="", finish="refused", prompt_tokens=len(ids), tokens=0, problem=problem)
-        fitting = [number for number, ids in enumerate(every) if len(ids) < self._context]
+        fitting = [number for number, ids in enumerate(every) if len(ids) < self.context]
         for start in range(0, len(fitting), _ASKED):
             yield from self._said(fitting[start : start + _ASKED], every, sampling)
 

@@ -8,15 +8,17 @@ from weakref import WeakValueDictionary
 from medcli.core import model_ref
 from medcli.core.answers_file import FileSpeaker
 from medcli.core.dataset_folder import DatasetFolder
-from medcli.core.errors import DataError
+from medcli.core.errors import DataError, UsageError
 from medcli.core.exam_settings import RULES, EvalSettings
 from medcli.core.journal import CHUNK_OF_SERVICE, Journal, Remembering
+from medcli.core.knowledge_base import open_base
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.rewarder import RewardModel
 from medcli.core.service_ref import ServiceRef, service_of
 from medcli.core.speaker import Declining, Reader, Sampling, Speaker
+from medcli.steps.grounded import Grounded, GroundedReader, Library, open_library
 from medcli.steps.results import check_fit
 
 
@@ -57,19 +59,30 @@ _OPEN: WeakValueDictionary[tuple[str, ...], Any] = WeakValueDictionary()
 def open_candidate(ref: str, settings: EvalSettings, report: Report) -> Candidate:
     """The model that `ref` names, or the service `URL#NAME`, ready to be asked.
 
-    A reward model is opened to judge. Raises UsageError, ModelError and DeviceError.
+    With `settings.kb` its answers rest on a knowledge base, and what they cite is not shown below them: they are
+    marked. A reward model is opened to judge. Raises UsageError, ModelError and DeviceError.
     """
-    described = describe(ref)
+    described = describe(ref, settings.kb)
+    library = open_library(settings.kb) if settings.kb else None
     if service := service_of(ref):
-        return Candidate(speaker=_service(service, report), reader=None, described=described)
+        return Candidate(speaker=_resting(_service(service, report), library), reader=None, described=described)
     if model_ref.resolve(ref).is_reward:
+        if library:
+            raise UsageError(f"{ref} judges answers and gives none, so that --kb has no use", hint="leave --kb away")
         judge = _rewarder(ref, settings, report)
         return Candidate(speaker=Speechless(ref), reader=None, described=described, rewarder=judge)
 
     from medcli.engine.reader import LocalReader
 
     speaker = _local(ref, settings, report)
-    return Candidate(speaker=speaker, reader=LocalReader(speaker.loaded), described=described)
+    reader: Reader = LocalReader(speaker.loaded)
+    if library:
+        reader = GroundedReader(reader, library, speaker.loaded.context)
+    return Candidate(speaker=_resting(speaker, library), reader=reader, described=described)
+
+
+def _resting(speaker: Speaker, library: Library | None) -> Speaker:
+    return Grounded(speaker, library, citing=False) if library else speaker
 
 
 def open_helper(ref: str, settings: EvalSettings, report: Report) -> Speaker | None:
@@ -94,11 +107,14 @@ def check_reference(ref: str, datasets: Sequence[DatasetFolder]) -> None:
         check_fit(ref, model_ref.resolve(ref), dataset)
 
 
-def describe(ref: str) -> dict[str, Any]:
+def describe(ref: str, kb: str = "") -> dict[str, Any]:
     """What tells the model, service or rules behind `ref` from any other, without opening it; plain values for JSON.
 
+    A model whose answers rest on a knowledge base is another one, and so is one whose base was built from other files.
     Of a model that is here the sizes and times of its files; of a service nobody knows what answers there.
     """
+    if kb:
+        return describe(ref) | {"kb": open_base(kb).described}
     if ref == RULES:
         return {"rules": True}
     if service := service_of(ref):
@@ -113,7 +129,7 @@ def remembering(speaker: Speaker, journal: Journal, who: str) -> Speaker:
 
     from medcli.engine.service_speaker import ServiceSpeaker
 
-    if isinstance(speaker, ServiceSpeaker):
+    if isinstance(speaker.speaker if isinstance(speaker, Grounded) else speaker, ServiceSpeaker):
         return Remembering(speaker, journal, who, CHUNK_OF_SERVICE)
     return Remembering(speaker, journal, who)
 

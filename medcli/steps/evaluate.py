@@ -37,6 +37,8 @@ def evaluate(
     A `candidate` that is passed in is examined, without one the model is opened here, or the file of answers that
     stands for it. Raises UsageError, DataError, ModelError and ServiceError.
     """
+    if settings.kb and settings.answers:
+        raise UsageError("--kb has no use for answers that are there already", hint="leave --kb or --answers away")
     leaks = [_leaks(model, task, settings, report) for task in tasks]
     if candidate is None and not settings.answers:
         candidate = open_candidate(model, settings, report)
@@ -111,7 +113,7 @@ def _examined(
     leaks: Leaks,
 ) -> Examination:
     settings = sat_with(task, settings, candidate.reader is not None)
-    file = results_file(model, task.name)
+    file = results_file(model, task.name, settings.kb)
     key = identity(task, settings, candidate.described)
     with _remembering(file, key, report) as journal:
         patient, judge = (
@@ -161,7 +163,7 @@ def _outcome(
         scores += [replace(unleaked, metric=f"{exam.PRIMARY}-unleaked")] if unleaked else []
     asked = examined(task.dataset, task.split) if task.dataset else {"name": task.name}
     return Examination(
-        model=model,
+        model=f"{model}+{settings.kb}" if settings.kb else model,
         exam=task.name,
         kind=task.kind,
         primary=exam.PRIMARY,

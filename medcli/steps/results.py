@@ -54,9 +54,12 @@ def note_part(dataset: DatasetFolder, split: str, asked: str | None, report: Rep
         report.note(f"the data set '{dataset.name}' has no test part: valid is taken instead")
 
 
-def results_file(model: str, exam: str) -> Path:
-    """Where an exam's outcome is kept: in the run's folder, or in `eval/` when the model is no run."""
-    run = named(model)
+def results_file(model: str, exam: str, kb: str = "") -> Path:
+    """Where an exam's outcome is kept: in the run's folder, or in `eval/` when the model is no run.
+
+    What rests on a knowledge base is another outcome, and does not take the place of the one without.
+    """
+    run, exam = named(model), f"{exam}+{kb}" if kb else exam
     if run.exists:
         return run.path / "eval" / f"{exam}.json"
     return project_root() / "eval" / f"{short_name(model)}-{exam}.json"

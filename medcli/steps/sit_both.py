@@ -48,7 +48,7 @@ def both(
         waiting = [task for task in tasks if there[task.name] is None]
         for task in tasks:
             if there[task.name]:
-                report.note(f"{model} has sat {task.name} before: {results_file(model, task.name)}")
+                report.note(f"{model} has sat {task.name} before: {results_file(model, task.name, settings.kb)}")
         sat = {one.exam: one for one in evaluate(model, waiting, settings, report)} if waiting else {}
         found.append([sat.get(task.name) or there[task.name] for task in tasks])
     return [[one for one in some if one is not None] for some in found]
@@ -88,9 +88,10 @@ def _general(found: Sequence[Examination], settings: EvalSettings) -> set[str]:
 
 def _there(model: str, task: Task, settings: EvalSettings) -> Examination | None:
     """The outcome of an exam that was sat before by the same model, asked the same in the same way."""
-    file = results_file(model, task.name)
+    file = results_file(model, task.name, settings.kb)
     if settings.answers or not file.is_file():
         return None
     kept = exam_file.read(file)
     reads = service_of(model) is None and task.kind != "pairs"
-    return kept if kept.identity == identity(task, sat_with(task, settings, reads), describe(model)) else None
+    wanted = identity(task, sat_with(task, settings, reads), describe(model, settings.kb))
+    return kept if kept.identity == wanted else None
