@@ -80,19 +80,22 @@ def citations(passages: Sequence[Passage], answer: str, library: str) -> str:
 
     A number that belongs to no passage is pointed out. Without passages it says that nothing was found.
     """
-    numbers = _numbers(answer)
-    real = [number for number in numbers if 1 <= number <= len(passages)]
-    wrong = [f"[{number}]" for number in numbers if number not in real]
+    real = [number for number in _numbers(answer) if 1 <= number <= len(passages)]
     shown = real or range(1, len(passages) + 1)
     lines = [f"[{number}] {_quoted(passages[number - 1].text)}（{passages[number - 1].source}）" for number in shown]
     if not passages:
         lines.append(f"{NOT_FOUND}：资料库“{library}”里没有与这个问题相符的内容，上面的回答没有资料支持。")
     elif not real:
         lines.insert(0, "回答没有注明出处；找到的资料有：")
-    if wrong:
-        named = "、".join(wrong[:_NAMED]) + (" 等" if len(wrong) > _NAMED else "")
+    if named := unsupported(len(passages), answer):
         lines.append(f"注意：回答里的 {named} 没有对应的资料，不可当作有依据。")
     return "\n".join(lines)
+
+
+def unsupported(count: int, answer: str) -> str:
+    """The numbers in an answer that belong to none of `count` passages, as a reader is told; "" when all do."""
+    wrong = [f"[{number}]" for number in _numbers(answer) if not 1 <= number <= count]
+    return "、".join(wrong[:_NAMED]) + (" …" if len(wrong) > _NAMED else "")
 
 
 def without_citations(answer: str) -> str:

@@ -17,6 +17,7 @@ from medcli.core.errors import DataError, UsageError
 from medcli.core.fingerprint import normal
 from medcli.core.knowledge_base import INDEX, PASSAGES, REFUSED, KnowledgeBase, PassageWriter, bases_folder
 from medcli.core.passage import LENGTH, Passage
+from medcli.core.phi import Masker
 from medcli.core.record import Document, Record
 from medcli.core.report import Report, Silent
 from medcli.core.settings import setting
@@ -116,7 +117,7 @@ class _Writer:
         passage, reason = self._through_gates(drawn.passage) if drawn.passage else (None, drawn.reason)
         if passage is None:
             self.reasons[reason.partition(": ")[0]] += 1
-            row = {"at": drawn.at, "reason": reason, "text": drawn.text}
+            row = {"at": drawn.at, "reason": reason, "text": Masker().mask(drawn.text)}
             self._refused.write(json.dumps(row, ensure_ascii=False) + "\n")
         else:
             self.kept += 1

@@ -125,11 +125,14 @@ def test_duplicates_are_dropped_and_counted(project):
 
 
 def test_patients_are_masked_and_counted(project):
-    (project / "notes.txt").write_text("复诊请联系张医生，电话13812345678。\n", "utf-8")
+    note = "复诊请联系张医生，电话13812345678。\n"
+    (project / "notes.txt").write_text(f"# 甲\n{note}# 甲\n{note}", "utf-8")
     base = build("notes.txt")
-    assert "13812345678" not in (base.path / "passages.jsonl").read_text("utf-8")
+    for name in ("passages.jsonl", "refused.jsonl"):
+        assert "13812345678" not in (base.path / name).read_text("utf-8")
+    assert base.manifest["refused"] == {"duplicate": 1}
     assert "[电话1]" in texts(base)[0]
-    assert base.manifest["changed"]["masked: mobile number"] == 1
+    assert base.manifest["changed"]["masked: mobile number"] == 2
 
 
 def test_a_data_set_gives_what_is_to_be_learnt_and_not_what_is_held_out(med, project):
