@@ -18,7 +18,7 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "268435456",
 }
-_COMPUTING = ("train", "quickstart", "eval", "predict", "serve", "merge", "export")
+_COMPUTING = ("train", "quickstart", "eval", "predict", "serve", "export")
 CLOSED_PIPE = 141
 _DEFECT = "this is a defect in med: run again with --debug and report what it prints"
 

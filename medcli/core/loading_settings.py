@@ -25,7 +25,7 @@ class LoadingSettings:
 class SpeakingSettings(LoadingSettings):
     """What can be set about a model that speaks to one person, or answers a file."""
 
-    engine: Literal["med", "vllm"] = setting("med", help="vllm runs the model on vLLM, which needs a GPU.")
+    engine: Literal["med", "vllm"] = setting("med", help="What runs the model: vllm needs a GPU, and the package.")
     lookup: bool = setting(
         False, help="Guess the next words by what stood before, where the likeliest is taken: faster when it quotes."
     )

@@ -125,23 +125,23 @@ def _parts(
     """The places of experts' tensors that are stacked, those of `gate` and `up` one above the other."""
     kinds = tuple(type(operation) for operation in converter.operations)
     known = kinds == _STACKED or (kinds == _STACKED_AND_JOINED and converter.operations[1].dim == 1)
-    if not known or converter.operations[0].dim != 0:
+    if not known or converter.operations[0].dim != 0 or len(shape) != 3:
         return {}
     found: dict[str, Place] = {}
     row = 0
     for pattern in converter.source_patterns:
         names = by_source.get(pattern, ())
-        heights = {tensors[name].shape for name in names}
-        if len(heights) != 1 or len(names) != shape[0] or len(shape) != 3:
+        sizes = {tensors[name].matrices for name in names}
+        if len(names) != shape[0] or {columns for _, _, columns in sizes} != {shape[2]} or len(sizes) != 1:
             return {}
         for matrix, name in enumerate(names):
             found[name] = Place(parameter=target, matrix=matrix, row=row, is_whole=False)
-        row += heights.pop()[0]
+        row += sizes.pop()[1]
     return found if row == shape[1] else {}
 
 
 def _file_names(folder: Path) -> list[str]:
     index = folder / INDEX
-    if not index.is_file():
+    if (folder / SINGLE).is_file() or not index.is_file():  # transformers looks for the one file first
         return [SINGLE]
     return sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))

@@ -20,7 +20,7 @@ def lay_over(model: Any, stages: Sequence[Path], base: str, *, merge: bool, trai
     for number, stage in enumerate(stages, 1):
         is_last = number == len(stages)
         if (stage / TENSORS_CONFIG).is_file():
-            _check_tiny(stage, TENSORS_CONFIG, base)
+            check_tiny(stage, TENSORS_CONFIG, base)
             model = put_back(model, stage)
             continue
         if prefix_length(stage) and (merge or trainable or not is_last):
@@ -46,9 +46,9 @@ def false_alarms_off() -> Iterator[None]:
         yield
 
 
-def _check_tiny(stage: Path, config: str, base: str) -> None:
+def check_tiny(stage: Path, config: str, base: str) -> None:
     """med-tiny is made anew when its recipe changes; what was trained on an older one would speak nonsense."""
-    trained_on = Path(json.loads((stage / config).read_text("utf-8"))["base_model_name_or_path"]).name
+    trained_on = Path(json.loads((stage / config).read_text("utf-8"))["base_model_name_or_path"] or "").name
     if trained_on.startswith(f"{TINY}-") and trained_on != Path(base).name:
         raise ModelError(
             f"{stage} was trained on {trained_on}, but this med makes {Path(base).name}",
@@ -65,7 +65,7 @@ def with_adapter(model: Any, stage: Path, base: str, *, trainable: bool = False,
 
     if not (stage / "adapter_model.safetensors").is_file():  # peft would go on to a pickle, then to the hub
         raise ModelError(f"{stage} holds no adapter_model.safetensors", hint="pickled adapters are not loaded")
-    _check_tiny(stage, ADAPTER_CONFIG, base)
+    check_tiny(stage, ADAPTER_CONFIG, base)
     try:
         with false_alarms_off():
             if not isinstance(model, PeftModel):

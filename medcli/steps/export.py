@@ -35,7 +35,7 @@ class Settings:
 
     output: Path = setting(help="The new folder. One that exists is never overwritten.")
     format: Format = setting("safetensors", help="What the folder is for.")
-    converter: str = setting("", help="llama.cpp's convert_hf_to_gguf.py, when it is not on PATH.")
+    converter: str = setting("", help="The file convert_hf_to_gguf.py of llama.cpp, when it is not on PATH.")
     outtype: gguf.Outtype = setting("auto", help="Precision of a GGUF file; auto is as the weights are stored.")
     system: str = setting("", help="Of ollama: what the model is told when a user tells it nothing.")
     temperature: float = setting(0.7, help="Of ollama: how freely the next word is chosen.", minimum=0)
