@@ -71,3 +71,14 @@ def used(usage: resource.struct_rusage) -> float:
 def test_the_first_page_takes_little_cpu_time():
     best = min(cpu_seconds_of_help() for _ in range(TRIES))
     assert best <= CPU_LIMIT, f"{best * 1000:.0f} ms"
+
+
+def test_a_whole_model_speaks_without_what_trains(tiny_folder, tmp_path):
+    """The trainer and peft take seconds to import; a merged model needs neither."""
+    words = ["chat", str(tiny_folder), "头痛", "--temperature", "0", "--max-tokens", "4"]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *words], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert "transformers" in loaded
+    assert not {"peft", "trl", "datasets", "bitsandbytes", "transformers.trainer", "gradio", "openai"} & loaded

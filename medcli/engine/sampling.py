@@ -9,7 +9,8 @@ from torch import Tensor
 from medcli.core.speaker import Sampling
 from medcli.engine.speech import Speech
 
-LIKELIEST = 512  # tokens that are sorted at first: top_p is rarely wider, and sorting all 150,000 is slow
+LIKELIEST = 64  # tokens that are sorted at first: top_p is rarely wider, and sorting all 150,000 is slow
+WIDENING = 16  # times as many where those do not suffice
 
 
 class Chosen(NamedTuple):
@@ -55,20 +56,30 @@ def penalised(logits: Tensor, speeches: Sequence[Speech]) -> Tensor:
 def draw(logits: Tensor, settings: Sequence[Sampling], chances: Tensor) -> Tensor:
     """A token of each row of logits [rows, vocabulary], by temperature, then top_k, then top_p; chances: [rows].
 
-    The tokens that are left stand by their likelihood, and the first that brings the sum of their shares above the
-    chance is taken.
+    The tokens that are left stand by their likelihood, or by their number where none is left out, and the first that
+    brings the sum of their shares above the chance is taken.
     """
     heat = torch.tensor([how.temperature for how in settings], device=logits.device)[:, None]
     vocabulary = logits.shape[1]
-    width = min(vocabulary, max(LIKELIEST, *(how.top_k for how in settings)))
     tokens = torch.empty(len(settings), dtype=torch.long, device=logits.device)
-    rows = list(range(len(settings)))
+    open_ones = [row for row, how in enumerate(settings) if how.top_p >= 1 and not how.top_k]
+    if open_ones:
+        tokens[open_ones] = _draw_among_all(logits[open_ones] / heat[open_ones], chances[open_ones])
+    rows = [row for row in range(len(settings)) if row not in open_ones]
+    width = min(vocabulary, max([LIKELIEST, *(settings[row].top_k for row in rows)]))
     while rows:
         found, done = _draw_among(logits[rows] / heat[rows], [settings[row] for row in rows], chances[rows], width)
         tokens[rows] = found
         rows = [row for row, enough in zip(rows, done.tolist(), strict=True) if not enough]
-        width = vocabulary
+        width = min(vocabulary, width * WIDENING)
     return tokens
+
+
+def _draw_among_all(logits: Tensor, chances: Tensor) -> Tensor:
+    """The tokens [rows] of logits [rows, vocabulary] without limits: they need not be sorted, and stand by number."""
+    reached = logits.softmax(-1, dtype=torch.double).cumsum(-1)
+    place = torch.searchsorted(reached, chances.double()[:, None] * reached[:, -1:], right=True)
+    return place.clamp(max=logits.shape[1] - 1)[:, 0]
 
 
 def _draw_among(logits: Tensor, settings: Sequence[Sampling], chances: Tensor, width: int) -> tuple[Tensor, Tensor]:
