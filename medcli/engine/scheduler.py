@@ -158,6 +158,7 @@ class LocalScheduler:
             for ticket in ended:
                 self._running.remove(ticket)
                 self._seconds += 0.1 * (time.monotonic() - ticket.begun - self._seconds)
+            self._wake.notify_all()  # who closes waits for the last one
         for ticket in ended:
             if not ticket.cancelled:
                 ticket.hear(ticket.speech.answer())
@@ -188,6 +189,7 @@ class LocalScheduler:
             self._decoders[name] = decoder_of(self._voices[name].loaded, self._slots)
             for ticket in tickets:
                 self._running.remove(ticket)
+            self._wake.notify_all()
         for ticket in tickets:
             ticket.hear(Failure(problem=problem))
 

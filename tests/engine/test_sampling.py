@@ -23,8 +23,9 @@ def speech(how, prompt=(), said=()):
 
 
 def tokens(logits, how, times):
+    """The same logits in so many rows, each with the next number of one generator."""
     one = speech(how)
-    return [choose(torch.tensor([logits]), [one])[0].token for _ in range(times)]
+    return [chosen.token for chosen in choose(torch.tensor([logits]).expand(times, -1), [one] * times)]
 
 
 def shares(logits, how):
