@@ -12,14 +12,16 @@ from medcli.cli import console
 from medcli.cli.options import Json, settle, takes
 from medcli.core.errors import DataError, UsageError
 from medcli.core.model_ref import TINY
+from medcli.core.report import Report, Silent
 from medcli.core.sampling_settings import sampling_of
 from medcli.core.speaker import Speaker
+from medcli.steps.awaited import Awaited, NotOpened
 from medcli.steps.chat import CUT, Dialogue, Flags, Settings
 from medcli.steps.grounded import Grounded, open_library
-from medcli.steps.speakers import is_tiny, notice_of, open_speaker, shown
+from medcli.steps.speakers import is_at_hand, is_tiny, notice_of, open_speaker, shown
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-SpeakerOf = Callable[[str, Settings], Speaker]
+SpeakerOf = Callable[[str, Settings, Report], Speaker]
 
 NAMED_HELP = "A run, a model folder, a hub id, med-tiny, or a service URL#NAME; else what med.toml names, or med-tiny."
 ASKED_HELP = "One question; without it, a conversation, or the lines of a pipe."
@@ -47,7 +49,7 @@ def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of:
     if not settings.model:
         console.note(f"no MODEL is named: talking with {TINY}")
     library = open_library(settings.kb) if settings.kb else None
-    speaker = speaker_of(model, settings)
+    speaker = _opening(model, settings, speaker_of) if on_terminal else _opened(model, settings, speaker_of)
     if library:
         speaker = Grounded(speaker, library)
         if is_tiny(model):
@@ -58,7 +60,10 @@ def talk(settings: Settings, question: str | None, *, as_json: bool, speaker_of:
         from medcli.cli.repl import converse
 
         console.note(_greeting(model, settings.kb))
-        converse(fresh())
+        try:
+            converse(fresh())
+        except NotOpened as lost:
+            raise lost.reason from lost
     elif question is not None:
         answer_one(fresh(), question.strip(), model, as_json)
     else:
@@ -111,7 +116,18 @@ def _greeting(model: str, kb: str) -> str:
     return f"talking with {shown(model)}{rests}. /help lists the commands, /exit or Ctrl-D leaves\n"
 
 
-def _open(model: str, settings: Settings) -> Speaker:
+def _opening(model: str, settings: Settings, speaker_of: SpeakerOf) -> Speaker:
+    """The model for a person at a terminal, who need not wait for one that is only loaded to think of a question."""
+    if not is_at_hand(model):
+        return _opened(model, settings, speaker_of)
+    return Awaited(partial(speaker_of, model, settings, Silent()), console.note)
+
+
+def _opened(model: str, settings: Settings, speaker_of: SpeakerOf) -> Speaker:
     with console.watching() as report:
-        speaker: Speaker = open_speaker(model, settings, report)
+        return speaker_of(model, settings, report)
+
+
+def _open(model: str, settings: Settings, report: Report) -> Speaker:
+    speaker: Speaker = open_speaker(model, settings, report)
     return speaker

@@ -1,6 +1,7 @@
 """Who is talked with or asked: a model that is here, or one behind a service."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from medcli.core import model_ref
@@ -8,6 +9,7 @@ from medcli.core.loading_settings import SpeakingSettings
 from medcli.core.model_ref import TINY
 from medcli.core.report import Report
 from medcli.core.service_ref import service_of
+from medcli.core.settings import folder
 from medcli.core.speaker import DISCLAIMER, TINY_DISCLAIMER
 
 
@@ -37,6 +39,14 @@ def open_speaker(model: str, settings: SpeakingSettings, report: Report) -> Any:
         dtype=settings.dtype,
         lookup=settings.lookup,
     )
+
+
+def is_at_hand(model: str) -> bool:
+    """Whether it is loaded from files that are here: nothing is downloaded, and med-tiny is made already."""
+    if service_of(model):
+        return False
+    base = model_ref.resolve(model).base
+    return any(folder("cache").glob(f"{TINY}-*/config.json")) if base == TINY else Path(base).is_dir()
 
 
 def unusual(settings: SpeakingSettings) -> dict[str, Any]:

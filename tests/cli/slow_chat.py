@@ -29,4 +29,4 @@ class SlowSpeaker:
 
 
 if __name__ == "__main__":
-    chat.talk(Settings(model="med-tiny"), None, as_json=False, speaker_of=lambda model, settings: SlowSpeaker())
+    chat.talk(Settings(model="med-tiny"), None, as_json=False, speaker_of=lambda model, settings, report: SlowSpeaker())

@@ -31,7 +31,7 @@ def talk(project, monkeypatch, capsys):
         monkeypatch.setattr("sys.stdin", stdin if isinstance(stdin, io.TextIOBase) else io.StringIO(stdin))
         as_json = options.pop("as_json", False)
         settings = Settings(model=model, **options)
-        chat.talk(settings, question, as_json=as_json, speaker_of=lambda model, settings: FakeSpeaker())
+        chat.talk(settings, question, as_json=as_json, speaker_of=lambda model, settings, report: FakeSpeaker())
         return capsys.readouterr()
 
     return run

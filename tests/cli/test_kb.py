@@ -78,7 +78,7 @@ class Doctor:
 
 def talk(question, **settings):
     settings = Settings(model="med-tiny", kb="guide", **settings)
-    chat.talk(settings, question, as_json=False, speaker_of=lambda model, settings: Doctor())
+    chat.talk(settings, question, as_json=False, speaker_of=lambda model, settings, report: Doctor())
 
 
 def test_chat_shows_below_an_answer_what_it_rests_on(guide, capsys):
