@@ -33,12 +33,12 @@ _NAMED = 5  # wrong ones that a reader is told
 class Grounding:
     """A conversation as a model is asked it, and the passages that it was given to rest on; none when nothing fits.
 
-    `library` is the knowledge base's name. The messages are those of the person when there are no passages.
+    `kb` is the knowledge base's name. The messages are those of the person when there are no passages.
     """
 
     messages: tuple[Message, ...]
     passages: tuple[Passage, ...]
-    library: str
+    kb: str
 
 
 def asked_in(messages: Sequence[Message]) -> tuple[str, str]:
@@ -72,10 +72,10 @@ def grounded(messages: Sequence[Message], passages: Sequence[Passage]) -> tuple[
 
 def cited(grounding: Grounding, answer: str) -> str:
     """What is shown below an answer, to be put right after its text; see `citations`."""
-    return _BELOW + citations(grounding.passages, answer, grounding.library)
+    return _BELOW + citations(grounding.passages, answer, grounding.kb)
 
 
-def citations(passages: Sequence[Passage], answer: str, library: str) -> str:
+def citations(passages: Sequence[Passage], answer: str, kb: str) -> str:
     """The passages that an answer refers to, numbered and quoted, with their sources; all when it names none.
 
     A number that belongs to no passage is pointed out. Without passages it says that nothing was found.
@@ -84,7 +84,7 @@ def citations(passages: Sequence[Passage], answer: str, library: str) -> str:
     shown = real or range(1, len(passages) + 1)
     lines = [f"[{number}] {_quoted(passages[number - 1].text)}（{passages[number - 1].source}）" for number in shown]
     if not passages:
-        lines.append(f"{NOT_FOUND}：资料库“{library}”里没有与这个问题相符的内容，上面的回答没有资料支持。")
+        lines.append(f"{NOT_FOUND}：资料库“{kb}”里没有与这个问题相符的内容，上面的回答没有资料支持。")
     elif not real:
         lines.insert(0, "回答没有注明出处；找到的资料有：")
     if named := unsupported(len(passages), answer):

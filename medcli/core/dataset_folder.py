@@ -1,7 +1,6 @@
 """A built data set: `data/<name>/{train,valid,test}.jsonl`, `refused.jsonl`, and `manifest.toml`, written last."""
 
 import json
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from medcli.core.errors import DataError, UnknownNameError
+from medcli.core.manifest import MANIFEST, read_manifest
 from medcli.core.record import Record, from_row
 from medcli.core.settings import folder
 
 SPLITS = ("train", "valid", "test")
 HELD_OUT = ("valid", "test")
-MANIFEST = "manifest.toml"
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,7 @@ class DatasetFolder:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The parsed manifest; raises DataError when the folder is no finished data set."""
-        try:
-            return tomllib.loads((self.path / MANIFEST).read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(
-                f"{self.path} holds no finished data set", hint="build it: med data build NAME --raw DIR"
-            ) from error
-        except tomllib.TOMLDecodeError as error:
-            raise DataError(f"{self.path / MANIFEST}: {error}", hint="build the data set again") from error
+        return read_manifest(self.path, "data set", "med data build NAME --raw DIR")
 
     @property
     def kind(self) -> str:

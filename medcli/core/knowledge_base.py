@@ -2,16 +2,15 @@
 
 import json
 import mmap
-import tomllib
 from array import array
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from medcli.core.dataset_folder import MANIFEST
 from medcli.core.errors import DataError, UnknownNameError
 from medcli.core.graph_lookup import FactIndex
+from medcli.core.manifest import MANIFEST, read_manifest
 from medcli.core.passage import Passage
 from medcli.core.settings import folder
 
@@ -41,12 +40,7 @@ class KnowledgeBase:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The parsed manifest; raises DataError when the folder is no finished knowledge base."""
-        try:
-            return tomllib.loads((self.path / MANIFEST).read_text("utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{self.path} holds no finished knowledge base", hint=_AGAIN) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path / MANIFEST}: {error}", hint=_AGAIN) from error
+        return read_manifest(self.path, "knowledge base", f"med kb build SOURCE --name {self.name}")
 
     @property
     def count(self) -> int:

@@ -15,7 +15,7 @@ from medcli.core.chat_template import plain
 from medcli.core.errors import ModelError, StorageError
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Message
-from medcli.core.report import Report
+from medcli.core.report import Report, Silent
 from medcli.core.speaker import Sampling
 from medcli.engine import device as devices
 from medcli.engine import streamed_merge
@@ -89,7 +89,8 @@ def merge(parts: Parts, target: Path, prompts: Sequence[str], dtype: str, device
         if expected is None:
             return Merged(dtype=name, streamed=writer.streamed, proof=None)
         ref = ModelRef(base=str(target), code=parts[0][1].code)
-        after = partial(load, ref, device=where, report=report, dtype=torch.float32)
+        after = partial(load, ref, device=where, report=Silent(), dtype=torch.float32)  # from a folder nobody has named
+        report.stage("loading the merged model")
         proof = expected.compared(_said(after, prompts, report, "the merged model"), prompts)
         if precision == torch.float32 and not proof.log_probabilities <= _FLOAT32_NOISE:  # it may be nan
             break

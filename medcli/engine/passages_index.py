@@ -27,7 +27,7 @@ with warnings.catch_warnings():
 
 logging.getLogger("bm25s").setLevel(logging.ERROR)
 
-FITS = 0.4  # the score from which on a passage is about what is asked
+FITS = 0.45  # the score from which on a passage is about what is asked
 # The mass of what is asked, in words as rare as can be: no less than half of one is needed to tell anything, and ten
 # say what it is about, however long a patient's story is.
 _LEAST, _MOST = 0.5, 10.0
@@ -43,7 +43,8 @@ _SAID_ANYWHERE = """
 有哪些 可以 能 能够 会 要 应该 需要 该 想 请 请问 请教 谢谢 你好 您好 医生 大夫 问 问一下 一下 知道 告诉 介绍 说 做
 用 去 来 看 这 那 这个 那个 这些 那些 这样 那样 此 其 该病 一个 一种 一些 一般 比较 情况 问题 关于 对于 得 着 过 把 被
 对 从 到 给 让 因为 所以 但是 但 如果 而 而且 并 并且 以及 再 又 等 之 于 以 为 上 下 中 里 最近 现在 今天 明天 昨天
-时候 非常 特别 真的 下列 以下 其中 哪一项 哪项 正确 错误 说法 选项 the a an of to is are in on and or for what how which
+时候 非常 特别 真的 不能 不可 不可以 不会 不要 不宜 不用 不该 能不能 能否 可否 可不可以 要不要 会不会 必须 应当 千万
+下列 以下 其中 哪一项 哪项 正确 错误 说法 选项 the a an of to is are in on and or for what how which
 """
 _STOP_WORDS = frozenset(_SAID_ANYWHERE.split())
 
@@ -57,6 +58,14 @@ def words_of(text: str) -> list[str]:
         elif run not in _STOP_WORDS:
             found.append(run)
     return found
+
+
+def _whole_words(text: str) -> Iterator[str]:
+    """The words of a text, without pairs across them."""
+    for run in _RUN.findall(text.lower()):
+        for word in _cutter().cut(run, HMM=False) if run[0] >= _HAN else [run]:
+            if word not in _STOP_WORDS:
+                yield word
 
 
 @lru_cache(maxsize=1 << 16)  # names and set phrases come again and again, and cutting is what costs
@@ -123,7 +132,9 @@ class PassagesIndex:
         known = [vocabulary[word] for word in words if word in vocabulary]
         if not known:
             return []
-        asked = len(words) - len(known) + float(self._rareness[known].sum())
+        # A word that no passage has is asked for in vain; a pair that none has is but an accident of neighbours.
+        missing = sum(word not in vocabulary for word in dict.fromkeys(_whole_words(question[:_LONGEST])))
+        asked = missing + float(self._rareness[known].sum())
         order = self._best(known, max(limit, _CANDIDATES))
         shares = self._covered(known, order) / min(max(asked, _LEAST), _MOST)
         found = zip(order.tolist(), shares.tolist(), strict=True)

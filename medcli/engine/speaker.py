@@ -8,7 +8,7 @@ from medcli.core.errors import ModelError
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Message
 from medcli.core.report import Report
-from medcli.core.speaker import Answer, Sampling
+from medcli.core.speaker import Answer, Answering, Sampling
 from medcli.engine import device as devices
 from medcli.engine.decoder import Decoder
 from medcli.engine.generate import said_in_batches
@@ -58,15 +58,7 @@ class LocalSpeaker:
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
     ) -> list[str]:
         """One answer per prompt; "" where a prompt is too long, as `refusals` say. Each has a seed of its own."""
-        texts = [""] * len(prompts)
-        first = sampling.seed * _PRIME
-        seeds = [replace(sampling, seed=(first + number) % 2**63) for number in range(len(prompts))]
-        for done, (number, answer) in enumerate(self.answers(prompts, seeds), 1):
-            texts[number] = answer.text
-            if answer.finish == "refused":
-                self.refusals[tuple(prompts[number])] = answer.problem
-            advance(done)
-        return texts
+        return replies_of(self, prompts, sampling, advance, self.refusals)
 
     def answers(
         self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]
@@ -99,6 +91,25 @@ class LocalSpeaker:
         if problem := too_long(self.loaded, ids):
             raise ModelError(problem, hint=SHORTEN)
         return ids
+
+
+def replies_of(
+    speaker: Answering,
+    prompts: Sequence[Sequence[Message]],
+    sampling: Sampling,
+    advance: Callable[[int], None],
+    refusals: dict[tuple[Message, ...], str],
+) -> list[str]:
+    """The texts of a speaker's answers, in order, each with a seed of its own; what is refused goes to `refusals`."""
+    texts = [""] * len(prompts)
+    first = sampling.seed * _PRIME
+    seeds = [replace(sampling, seed=(first + number) % 2**63) for number in range(len(prompts))]
+    for done, (number, answer) in enumerate(speaker.answers(prompts, seeds), 1):
+        texts[number] = answer.text
+        if answer.finish == "refused":
+            refusals[tuple(prompts[number])] = answer.problem
+        advance(done)
+    return texts
 
 
 def decoder_of(loaded: Loaded, slots: int, *, lookup: bool = False) -> Decoder | OneByOne:

@@ -1,7 +1,6 @@
 """Text from a model that vLLM runs: many answers at a time on one GPU or several."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from medcli.core import vllm as limits
@@ -12,7 +11,7 @@ from medcli.core.record import Message
 from medcli.core.report import Report
 from medcli.core.speaker import Answer, Finish, Sampling
 from medcli.engine.load import load_tokenizer, opened, refuse_reward_model
-from medcli.engine.speaker import SHORTEN
+from medcli.engine.speaker import SHORTEN, replies_of
 
 _ASKED = 256  # prompts that are handed over together: what a Ctrl-C loses, and enough to keep a GPU busy
 
@@ -57,14 +56,7 @@ class VllmSpeaker:
         self, prompts: Sequence[Sequence[Message]], sampling: Sampling, advance: Callable[[int], None]
     ) -> list[str]:
         """One answer per prompt, in order; "" where a prompt is too long."""
-        texts = [""] * len(prompts)
-        hows = [replace(sampling, seed=sampling.seed + number) for number in range(len(prompts))]
-        for done, (number, answer) in enumerate(self.answers(prompts, hows), 1):
-            texts[number] = answer.text
-            if answer.finish == "refused":
-                self.refusals[tuple(prompts[number])] = answer.problem
-            advance(done)
-        return texts
+        return replies_of(self, prompts, sampling, advance, self.refusals)
 
     def answers(
         self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]

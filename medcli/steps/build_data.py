@@ -10,9 +10,10 @@ from typing import Any
 from medcli import __version__
 from medcli.core.atomic import folder_aside, remove_leftovers, sha256_of
 from medcli.core.build_settings import BuildSettings
-from medcli.core.dataset_folder import HELD_OUT, MANIFEST, SPLITS, DatasetFolder
+from medcli.core.dataset_folder import HELD_OUT, SPLITS, DatasetFolder
 from medcli.core.dataset_info import check_sha1
 from medcli.core.errors import DataError, UsageError
+from medcli.core.manifest import MANIFEST
 from medcli.core.raw import packed_inputs, raw_files
 from medcli.core.record import Row
 from medcli.core.report import Report, Silent

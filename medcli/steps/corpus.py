@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder, built_names, open_dataset
+from medcli.core.dataset_folder import SPLITS, DatasetFolder, built_names, open_dataset
 from medcli.core.fingerprint import fingerprint
+from medcli.core.manifest import MANIFEST
 from medcli.core.raw import raw_files
 from medcli.core.record import Conversation, Document, Preference, Question, Record
 from medcli.steps.find_data import Found, find

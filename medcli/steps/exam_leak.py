@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from medcli.core.atomic import sha256_of
-from medcli.core.dataset_folder import HELD_OUT, MANIFEST, DatasetFolder, built_names, open_dataset
+from medcli.core.dataset_folder import HELD_OUT, DatasetFolder, built_names, open_dataset
 from medcli.core.errors import DataError
 from medcli.core.exam import Item
 from medcli.core.fingerprint import LEAK, fingerprint, question_of
+from medcli.core.manifest import MANIFEST
 from medcli.core.model_ref import ADAPTER_CONFIG, TENSORS_CONFIG, TINY
 from medcli.core.record import Question
 from medcli.core.report import Report

@@ -83,7 +83,7 @@ class Library:
         if room is not None:
             ends = accumulate(len(passage.text) for passage in passages)
             passages = passages[: max(1, sum(end <= room for end in ends))]
-        return Grounding(messages=grounded(messages, passages), passages=tuple(passages), library=self.name)
+        return Grounding(messages=grounded(messages, passages), passages=tuple(passages), kb=self.name)
 
 
 def open_library(name: str) -> Library:
@@ -119,7 +119,7 @@ class Grounded:
 
     def __init__(self, speaker: Speaker, library: Library, *, citing: bool = True) -> None:
         self.speaker = speaker
-        self.library = library
+        self.kb = library
         self._citing = citing
         self._asked: dict[tuple[Message, ...], tuple[Message, ...]] = {}
 
@@ -151,7 +151,7 @@ class Grounded:
         return [text + self._below(grounding, text) for grounding, text in zip(groundings, said, strict=True)]
 
     def _ground(self, messages: Sequence[Message], sampling: Sampling) -> Grounding:
-        grounding = self.library.ground(messages, room_of(self.speaker, messages, sampling))
+        grounding = self.kb.ground(messages, room_of(self.speaker, messages, sampling))
         if isinstance(self.speaker, Declining):
             self._asked[tuple(messages)] = grounding.messages
         return grounding
@@ -165,14 +165,14 @@ class GroundedAnswers:
 
     def __init__(self, speaker: Answering, library: Library) -> None:
         self.speaker = speaker
-        self.library = library
+        self.kb = library
 
     def answers(
         self, prompts: Sequence[Sequence[Message]], sampling: Sequence[Sampling]
     ) -> Generator[tuple[int, Answer], None, None]:
         """As the speaker behind it gives them; an empty answer cites nothing."""
         groundings = [
-            self.library.ground(messages, room_of(self.speaker, messages, how))
+            self.kb.ground(messages, room_of(self.speaker, messages, how))
             for messages, how in zip(prompts, sampling, strict=True)
         ]
         source = self.speaker.answers([grounding.messages for grounding in groundings], sampling)
@@ -188,7 +188,7 @@ class GroundedReader:
     """A `Reader` that reads answers to questions with passages of a library before them."""
 
     def __init__(self, reader: Reader, library: Library, context: int | None = None) -> None:
-        self._reader, self._library, self._context = reader, library, context
+        self._reader, self._kb, self._context = reader, library, context
 
     def likelihoods(
         self,
@@ -200,7 +200,7 @@ class GroundedReader:
     ) -> list[list[Likelihood]]:
         """As the reader behind it gives them."""
         asked = [
-            self._library.ground(messages, _room(self._context, messages, max(map(len, texts), default=0))).messages
+            self._kb.ground(messages, _room(self._context, messages, max(map(len, texts), default=0))).messages
             for messages, texts in zip(prompts, endings, strict=True)
         ]
         return self._reader.likelihoods(asked, endings, advance, ended=ended)
@@ -214,7 +214,7 @@ class GroundedReader:
         answer = messages[-1:] if messages and messages[-1].role == "assistant" else ()
         asked = messages[: len(messages) - len(answer)]
         room = _room(self._context, messages, 0)
-        return replace(conversation, messages=(*self._library.ground(asked, room).messages, *answer))
+        return replace(conversation, messages=(*self._kb.ground(asked, room).messages, *answer))
 
 
 def room_of(speaker: object, messages: Sequence[Message], sampling: Sampling) -> int | None:

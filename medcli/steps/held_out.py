@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcli.core.atomic import sha256_of
-from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder, built_names, open_dataset
+from medcli.core.dataset_folder import SPLITS, DatasetFolder, built_names, open_dataset
 from medcli.core.errors import UnknownNameError
+from medcli.core.manifest import MANIFEST
 from medcli.core.raw import packed_inputs, raw_files
 from medcli.core.record import Record
 from medcli.steps.find_data import Found, find

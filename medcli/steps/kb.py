@@ -12,10 +12,10 @@ from typing import Any
 from medcli import __version__
 from medcli.core.atomic import folder_aside, remove_leftovers, sha256_of
 from medcli.core.build_settings import BuildSettings
-from medcli.core.dataset_folder import MANIFEST
 from medcli.core.errors import DataError, UsageError
 from medcli.core.fingerprint import normal
 from medcli.core.knowledge_base import INDEX, PASSAGES, REFUSED, KnowledgeBase, PassageWriter, bases_folder
+from medcli.core.manifest import MANIFEST
 from medcli.core.passage import LENGTH, Passage
 from medcli.core.phi import Masker
 from medcli.core.record import Document, Record

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medcli.core.dataset_folder import HELD_OUT, MANIFEST, DatasetFolder, built_names, open_dataset
+from medcli.core.dataset_folder import HELD_OUT, DatasetFolder, built_names, open_dataset
 from medcli.core.encoding import encoding_of
 from medcli.core.errors import DataError, UnknownNameError, UsageError
 from medcli.core.graph import Entity, dropped_rows, entities
 from medcli.core.graph_questions import attribute_name
 from medcli.core.known_datasets import known_datasets
+from medcli.core.manifest import MANIFEST
 from medcli.core.passage import Passage, cut, cut_text
 from medcli.core.peek import format_of, look
 from medcli.core.raw import (

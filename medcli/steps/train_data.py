@@ -7,8 +7,9 @@ from itertools import chain, islice
 from pathlib import Path
 
 from medcli.core.build_settings import BuildSettings
-from medcli.core.dataset_folder import MANIFEST, DatasetFolder, built_names, open_dataset
+from medcli.core.dataset_folder import DatasetFolder, built_names, open_dataset
 from medcli.core.errors import DataError, UsageError
+from medcli.core.manifest import MANIFEST
 from medcli.core.mixture import Share, chosen, shares_of, with_replay
 from medcli.core.raw import is_pattern
 from medcli.core.reading import Reading

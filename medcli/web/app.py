@@ -19,10 +19,10 @@ from medcli.web.service import Service
 
 
 def service_of(
-    scheduler: Scheduler, settings: Settings, log: ConversationLog | None = None, library: Library | None = None
+    scheduler: Scheduler, settings: Settings, log: ConversationLog | None = None, kb: Library | None = None
 ) -> Service:
     """What the routes share."""
-    return Service(scheduler=scheduler, settings=settings, metrics=Metrics(scheduler), log=log, library=library)
+    return Service(scheduler=scheduler, settings=settings, metrics=Metrics(scheduler), log=log, kb=kb)
 
 
 def create_app(
@@ -56,7 +56,7 @@ def create_app(
 def _with_page(app: FastAPI, service: Service, keys: Keys) -> FastAPI:
     from medcli.web.page import PageSettings, mount  # gradio takes seconds
 
-    ground = service.library.ground if service.library else None
+    ground = service.kb.ground if service.kb else None
     page = PageSettings(
         ground=ground,
         authenticate=keys.holds if keys else None,

@@ -46,8 +46,8 @@ def router(service: Service) -> APIRouter:
         requests = requests_of(body, [dialogue], chances, service.scheduler, service.settings)
         frame = Frame(id=f"chatcmpl-{hearing.id}", model=requests[0].model)
         reply = _reply(body, frame, ChatForm(chances=chances is not None))
-        if service.library is not None:
-            grounding = await asyncio.to_thread(_ground, service.library, service.scheduler, requests[0])
+        if service.kb is not None:
+            grounding = await asyncio.to_thread(_ground, service.kb, service.scheduler, requests[0])
             requests = [replace(request, prompt=grounding.messages) for request in requests]
             reply = replace(reply, grounding=grounding)
         return await answer(client, hearing, requests, reply)

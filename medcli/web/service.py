@@ -16,14 +16,14 @@ from medcli.web.metrics import Metrics
 class Service:
     """A scheduler with all that stands around it.
 
-    Answers rest on the `library`, where there is one. `closing` is set when no new request is taken.
+    Answers rest on the knowledge base `kb`, where there is one. `closing` is set when no new request is taken.
     """
 
     scheduler: Scheduler
     settings: Settings
     metrics: Metrics
     log: ConversationLog | None = None
-    library: Library | None = None
+    kb: Library | None = None
     closing: threading.Event = field(default_factory=threading.Event)
     created: int = field(default_factory=lambda: int(time.time()))
 

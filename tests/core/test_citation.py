@@ -40,7 +40,7 @@ def test_without_passages_the_person_s_own_words_are_asked():
 
 
 def test_what_an_earlier_answer_was_said_to_rest_on_is_not_given_to_the_model():
-    below = cited(Grounding(messages=(), passages=(SALT,), library="guides"), "少吃盐[1]。")
+    below = cited(Grounding(messages=(), passages=(SALT,), kb="guides"), "少吃盐[1]。")
     history = [user("高血压吃盐"), assistant(f"少吃盐[1]。{below}"), user("还有呢")]
     for passages in ([], [DRUGS]):
         assert grounded(history, passages)[1] == assistant("少吃盐[1]。")
@@ -103,7 +103,7 @@ def test_a_number_without_a_passage_is_pointed_out():
 
 
 def test_when_nothing_was_found_the_reader_is_told():
-    text = cited(Grounding(messages=(user("问"),), passages=(), library="guides"), "也许[1]。")
+    text = cited(Grounding(messages=(user("问"),), passages=(), kb="guides"), "也许[1]。")
     assert NOT_FOUND in text
     assert "guides" in text
     assert "[1] 没有对应的资料" in text

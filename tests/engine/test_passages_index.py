@@ -55,6 +55,18 @@ def test_what_is_about_something_else_fits_nothing(index, question):
     assert fitting(index, question) == []
 
 
+def test_neighbours_by_accident_are_not_asked_for(tmp_path):
+    """In 痛风不能吃什么 nobody asks for 风不 or 能吃; in 高血压可以吃咸菜吗 not for the pair 吃咸."""
+    writer = IndexWriter()
+    for text in ("痛风患者少吃海鲜和动物内脏，多喝水。", "高血压患者每日食盐不超过5克。"):
+        writer.add(text)
+    writer.finish(tmp_path / "index")
+    small = PassagesIndex(tmp_path / "index")
+    assert sorted(words_of("痛风不能吃什么")) == ["吃", "痛风"]
+    assert fitting(small, "痛风不能吃什么") == [0]
+    assert fitting(small, "高血压可以吃咸菜吗") == [1]
+
+
 def test_scores_are_shares_and_a_passage_s_own_words_are_all_of_it(index):
     for question in (*TEXTS, "高血压糖尿病感冒" * 300):
         assert all(0 < score <= 1 for _, score in index.search(question, 5))

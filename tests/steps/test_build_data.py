@@ -8,9 +8,10 @@ from hashlib import sha1
 import pytest
 
 from medcli.core.build_settings import BuildSettings
-from medcli.core.dataset_folder import MANIFEST, SPLITS
+from medcli.core.dataset_folder import SPLITS
 from medcli.core.errors import DataError, MedError, UsageError
 from medcli.core.fingerprint import question_of
+from medcli.core.manifest import MANIFEST
 from medcli.steps import build_data
 from tests.building import SOURCES, Notes, alpaca, check_account, made, rows
 from tests.conftest import RAW, shared

@@ -9,8 +9,9 @@ import pytest
 
 from medcli.cli.options import settle
 from medcli.core.build_settings import BuildSettings
-from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
+from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.distribution import Distribution
+from medcli.core.manifest import MANIFEST
 from medcli.core.record import Conversation, Document, Message
 from medcli.steps import build_data
 from medcli.steps.data_card import CARD, histogram, rebuild_command, write, write_card

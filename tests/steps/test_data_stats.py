@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medcli.core.dataset_folder import MANIFEST, SPLITS, DatasetFolder
+from medcli.core.dataset_folder import SPLITS, DatasetFolder
 from medcli.core.distribution import PERCENTILES, Distribution
 from medcli.core.errors import DataError, UsageError
+from medcli.core.manifest import MANIFEST
 from medcli.core.model_ref import ModelRef
 from medcli.core.record import Conversation, Document, Message, Preference, Question, kind_of, to_row
 from medcli.core.report import Silent

@@ -251,6 +251,7 @@ def test_what_a_killed_process_left_is_cleared_away(exported, project, tiny_fold
     left.mkdir(parents=True)
     (left / "model.safetensors").write_bytes(b"half")
     exported(tiny_folder)
+    assert [path.name for path in project.iterdir()] == ["out"]
 
 
 def test_too_little_room_is_told_before_any_work(tmp_path):

@@ -28,11 +28,11 @@ class Running:
 
 @contextmanager
 def running(
-    scheduler: Scheduler, keys: tuple[str, ...] = (), *, log: ConversationLog | None = None, library: Any = None,
+    scheduler: Scheduler, keys: tuple[str, ...] = (), *, log: ConversationLog | None = None, kb: Any = None,
     largest_body: int = 2**20, longest_read: float = 5.0, **settings: Any,
 ) -> Iterator[Running]:  # fmt: skip
     """Serve until the block ends. The page is left out."""
-    service = service_of(scheduler, Settings(page=False, **settings), log, library)
+    service = service_of(scheduler, Settings(page=False, **settings), log, kb)
     app = create_app(service, keys, largest_body=largest_body, longest_read=longest_read)
     listening = listen("127.0.0.1", 0)
     port = listening.getsockname()[1]

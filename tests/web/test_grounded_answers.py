@@ -21,12 +21,12 @@ class Shelf:
     def ground(self, messages, room=None):
         self.rooms.append(room)
         found = (PASSAGE,) if "偏头痛" in messages[-1].content else ()
-        return Grounding(messages=grounded(messages, found), passages=found, library="guides")
+        return Grounding(messages=grounded(messages, found), passages=found, kb="guides")
 
 
 @pytest.fixture(scope="module")
 def server():
-    with running(FakeScheduler(), library=Shelf()) as server:
+    with running(FakeScheduler(), kb=Shelf()) as server:
         yield server
 
 
@@ -55,7 +55,7 @@ def test_where_nothing_fits_it_says_so(server):
 def test_passages_leave_room_for_the_answer(server):
     httpx.post(f"{server.url}/v1/chat/completions", json=BODY | {"max_tokens": 100})
     httpx.post(f"{server.url}/v1/chat/completions", json=BODY | {"max_tokens": None})
-    long, unsaid = server.service.library.rooms[-2:]
+    long, unsaid = server.service.kb.rooms[-2:]
     assert 500 < long < 900
     assert 100 < unsaid < 500
 

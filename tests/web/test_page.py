@@ -274,12 +274,13 @@ def test_what_goes_wrong_is_said_in_the_chat(visit):
         visitor.ask(question)
         visitor.read(message)
         visitor.wait_ready()
+    assert visitor.page.locator("#chat-left").inner_text().count("again") == 2  # the question, and its answer
 
 
 def test_sources_stand_below_the_answer(visit, scheduler):
     def ground(messages, room):
         found = (Passage(text="低盐饮食。<script>window.hacked = 1</script>", source="指南.txt:12"),)
-        return Grounding(messages=messages, passages=found if "盐" in messages[-1].content else (), library="指南")
+        return Grounding(messages=messages, passages=found if "盐" in messages[-1].content else (), kb="指南")
 
     with serving(scheduler, PageSettings(ground=ground)) as address:
         visitor = visit("zh-CN", to=address)
