@@ -105,6 +105,12 @@ def no_cache_of_the_user(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("MED_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def english(monkeypatch):
+    """Whatever language the machine speaks."""
+    monkeypatch.setenv("MED_LANG", "en")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def libraries_out_of_sight():
     """Each training begins with a collection of garbage, which walks through all that was ever imported: 0.4 s."""

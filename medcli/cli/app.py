@@ -3,12 +3,13 @@
 import os
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 
 from medcli.core.errors import MedError
+from medcli.core.interruption import INTERRUPTED, Terminated, exit_code_of
 
-INTERRUPTED = 130
 # What must stand in the environment before Python starts. Spinning OpenMP threads make two threads slower than one on a
 # shared machine, and giving memory back to the system after every step costs more than the step's small products.
 TUNED = {
@@ -20,6 +21,7 @@ TUNED = {
 }
 _COMPUTING = ("train", "quickstart", "eval", "predict", "serve", "export")
 CLOSED_PIPE = 141
+_GRACE = 1.0  # seconds in which a SIGTERM that comes twice, to the process and to its group, counts as one
 _DEFECT = "this is a defect in med: run again with --debug and report what it prints"
 
 
@@ -30,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments is None:
         if given[:1] and given[0] in _COMPUTING:
             _tune()
-        signal.signal(signal.SIGTERM, _stop_on_terminate)
+        _stop_on_terminate()
         if not debug:
             warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
     given = [word for word in given if word not in ("--debug", "--quiet")]
@@ -84,9 +86,19 @@ def _tune() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 
-def _stop_on_terminate(number: int, frame: object) -> None:
-    """SIGTERM unwinds as Ctrl-C does, so that half-written files are cleared away."""
-    sys.exit(128 + number)
+def _stop_on_terminate() -> None:
+    """From now on SIGTERM unwinds as Ctrl-C does, so that half-written files are cleared away."""
+    own, came = os.getpid(), float("-inf")
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal came
+        if os.getpid() != own:  # a worker of some library, which inherits this
+            os._exit(128 + number)
+        before, came = came, time.monotonic()
+        if came - before > _GRACE:
+            raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
 
 
 def _explain(error: BaseException) -> int:
@@ -113,7 +125,9 @@ def _meaning(error: BaseException) -> tuple[int, str, str]:
     match error:
         case MedError():
             return error.exit_code, error.message, error.hint
-        case KeyboardInterrupt() | typer.Abort():
+        case KeyboardInterrupt():
+            return exit_code_of(error), "", ""
+        case typer.Abort():
             return INTERRUPTED, "", ""
         case typer.TyperException():
             return error.exit_code, error.format_message(), "add --help to the command to see what it takes"

@@ -1,6 +1,7 @@
 """The only file that knows rich: tables, progress, error boxes, JSON.
 
 Results go to stdout, everything else to stderr. Where stderr is no terminal there is no spinner, one line a stage.
+What `med` says is English until it is shown here; then it is in the language of who reads it. Data stay as they are.
 """
 
 import json as json_module
@@ -19,6 +20,8 @@ from rich.text import Text
 
 from medcli.cli import curve
 from medcli.cli.policy_table import PolicyTable
+from medcli.core import settings
+from medcli.core.catalogue import translated
 from medcli.core.report import Report, Silent
 
 if TYPE_CHECKING:
@@ -55,8 +58,18 @@ def _err() -> Console:
     return Console(stderr=True, soft_wrap=True, highlight=False)
 
 
+def words(text: str) -> str:
+    """A sentence or name of ours in the reader's language, for where it is put together with other things."""
+    return translated(text, settings.language())
+
+
 def say(text: str, style: str = "") -> None:
     """Print a line of the result."""
+    show_text(words(text), style)
+
+
+def show_text(text: str, style: str = "") -> None:
+    """Print a text that is not ours, such as a record, as it is."""
     _out().print(Text(text, style=style))
 
 
@@ -68,6 +81,11 @@ def stream(text: str) -> None:
 
 def note(text: str, style: str = "dim") -> None:
     """Print a line for the person who watches, not for the result."""
+    note_text(words(text), style)
+
+
+def note_text(text: str, style: str = "dim") -> None:
+    """Print a text that is not ours for the person who watches, as it is."""
     if not _quiet:
         _err().print(Text(text, style=style))
 
@@ -75,8 +93,8 @@ def note(text: str, style: str = "dim") -> None:
 def show_error(message: str, hint: str = "") -> None:
     """Print what went wrong, and under it how to mend it."""
     console = _err()
-    console.print(f"[bold red]✗[/] {escape(message)}")
-    for line in filter(None, hint.splitlines()):
+    console.print(f"[bold red]✗[/] {escape(words(message))}")
+    for line in filter(None, words(hint).splitlines()):
         console.print(f"  [dim]{escape(line)}[/]")
 
 
@@ -151,6 +169,13 @@ def _show_curves(curves: Sequence[tuple[str, curve.Points]]) -> None:
         _out().print(Text.assemble("  ", (symbol, styles[symbol]), f" {label}"))
 
 
+def show_changes(lines: Sequence[str]) -> None:
+    """Print a diff on stderr, what comes in green, what goes in red."""
+    styles = {"+": "green", "-": "red", "@": "dim"}
+    for line in lines:
+        _err().print(Text(line, style=styles.get(line[:1], "")))
+
+
 def show_segments(pieces: Sequence[tuple[str, bool]], *, result: bool = False) -> None:
     """Print rendered text, what is trained in green, the rest dim; on stderr unless it is the result."""
     if _quiet and not result:
@@ -202,8 +227,8 @@ class _Bars:
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
-        self._unit, self._measured = unit, {}
-        self._task = self.progress.add_task(name, total=total, count="", figures="")
+        self._unit, self._measured = words(unit), {}
+        self._task = self.progress.add_task(words(name), total=total, count="", figures="")
 
     def advance(self, done: int) -> None:
         total = self.progress.tasks[-1].total
@@ -211,7 +236,7 @@ class _Bars:
         self.progress.update(self._task, completed=done, count=shown)
 
     def note(self, text: str) -> None:
-        self.progress.console.print(Text(text, style="dim"))
+        self.progress.console.print(Text(words(text), style="dim"))
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
         self._measured |= values
@@ -243,9 +268,9 @@ class _Lines:
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
-        self._name, self._unit, self._total = name, unit, total or 0
+        self._name, self._unit, self._total = words(name), words(unit), total or 0
         self._started, self._shown, self._advanced = time.monotonic(), 0, 0
-        self._say(f"{name} …" if not total else f"{name}: {total:,} {unit}".rstrip())
+        self._say(f"{self._name} …" if not total else f"{self._name}: {total:,} {self._unit}".rstrip())
 
     def advance(self, done: int) -> None:
         taken, tenth = time.monotonic() - self._started, 10 * done // max(self._total, 1)
@@ -253,10 +278,10 @@ class _Lines:
             return
         self._advanced = tenth
         left = taken / done * (self._total - done)
-        self._say(f"  {done:,}/{self._total:,} {self._unit}".rstrip() + f"  {left:.0f} s left")
+        self._say(f"  {done:,}/{self._total:,} {self._unit}".rstrip() + words(f"  {left:.0f} s left"))
 
     def note(self, text: str) -> None:
-        self._say(text)
+        self._say(words(text))
 
     def measure(self, step: int, values: Mapping[str, float]) -> None:
         if lines := self._table.lines(step, values):
@@ -266,11 +291,11 @@ class _Lines:
         if step // stride > self._shown or step == self._total or step == 1:
             self._shown = step // stride
             left = (time.monotonic() - self._started) / max(step, 1) * max(self._total - step, 0)
-            self._say(f"  {step:>6}/{self._total}  {_figures(values)}  {left:.0f} s left")
+            self._say(f"  {step:>6}/{self._total}  {_figures(values)}" + words(f"  {left:.0f} s left"))
 
     def finish(self) -> None:
         if self._name and (took := time.monotonic() - self._started) > _WORTH_SAYING:
-            self._say(f"{self._name}: done in {took:.1f} s")
+            self._say(words(f"{self._name}: done in {took:.1f} s"))
         self._name = ""
 
 
@@ -280,7 +305,7 @@ def _figures(values: Mapping[str, float]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return words("yes" if value else "no")
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, tuple):

@@ -42,8 +42,8 @@ def show(
         return
     console.say(f"{record.id}  (record {number} of {split}, from {record.source})", style="dim")
     for role, text in parts_of(record):
-        console.say(role, style="bold")
-        console.say(indent(text, "  "))
+        console.show_text(role, style="bold")
+        console.show_text(indent(text, "  "))
 
 
 @app.command("stats", help="Count a built data set: splits, refusals, turns, lengths, languages.")

@@ -128,7 +128,7 @@ def _telling(exam: Compared, most: int) -> list[Pair]:
 def _show_pair(pair: Pair, exam: Compared, labels: tuple[str, str]) -> None:
     console.say("")
     console.say(f"{exam.exam}, {pair.item.id}: {labels[1]} is {'better' if pair.gain > 0 else 'worse'}", style="bold")
-    console.say(_printable(pair.item.prompt[-1].content if pair.item.prompt else "", _LONGEST_QUESTION))
+    console.show_text(_printable(pair.item.prompt[-1].content if pair.item.prompt else "", _LONGEST_QUESTION))
     if pair.item.reference:
         console.say(f"wanted: {_printable(pair.item.reference, _LONGEST_QUESTION)}", style="green")
     marks = [words.marks(mark, side, exam) for mark, side in ((pair.one, exam.one), (pair.other, exam.other))]

@@ -6,7 +6,6 @@ import typer
 
 from medcli.cli import console
 from medcli.cli.options import Json, settle, takes
-from medcli.core.citation import NOT_FOUND
 from medcli.core.errors import UsageError
 from medcli.core.knowledge_base import REFUSED, base_names, open_base
 from medcli.steps import kb
@@ -80,11 +79,11 @@ def find(
         console.show_rows(True, ("score", "exact", "passage", "source"), rows)
         return
     for number, (score, exact, text, source) in enumerate(rows, 1):
-        console.say(f"[{number}] {'fact' if exact else f'{score:.2f}'}  {source}", style="bold")
-        console.say(text)
+        console.show_text(f"[{number}] {'fact' if exact else f'{score:.2f}'}  {source}", style="bold")
+        console.show_text(text)
     if not rows:
         near = library.nearest(question)
-        console.note(f"{NOT_FOUND}: the nearest passage has {near:.0%} of what is asked")
+        console.note(f"nothing fits: the nearest passage has {near:.0%} of what is asked")
 
 
 def _show_account(manifest: dict[str, Any], path: str) -> None:

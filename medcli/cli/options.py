@@ -11,12 +11,15 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from medcli.cli.grouped import group_of_training
+from medcli.core.catalogue import languages
+from medcli.core.errors import UnknownNameError
 from medcli.core.settings import (
     GLOBAL_VARIABLES,
     Layers,
     Resolved,
     check_environment,
     check_sections,
+    chosen_language,
     environment,
     flag_of,
     project_table,
@@ -45,6 +48,7 @@ _SECTIONS = {
     "serve": ("medcli.steps.serve", "Settings"),
     "merge": ("medcli.steps.merge", "Settings"),
     "export": ("medcli.steps.export", "Settings"),
+    "init": ("medcli.steps.init", "Settings"),
     "quickstart": ("medcli.steps.quickstart", "Settings"),
 }
 
@@ -91,6 +95,8 @@ def settle(
 
 def check_names() -> None:
     """Refuse MED_* variables and med.toml tables that nobody knows: a typing error there must not pass in silence."""
+    if (chosen := chosen_language()) and chosen not in languages():
+        raise UnknownNameError("language", chosen, languages())
     variables, project = set(environment()) - set(GLOBAL_VARIABLES), project_table()
     if variables or project:
         every = _every_section()

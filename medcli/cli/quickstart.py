@@ -1,5 +1,6 @@
 """`med quickstart`: the whole life of a small model."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,8 +44,8 @@ def _short(settings: Settings, as_json: bool) -> None:
         return
     _show_answer(tour)
     assert tour.before is not None and tour.after is not None  # the tour has ended
-    exact = [("exact answers, base", f"{tour.before.value:.1%}"), ("exact answers, LoRA", f"{tour.after.value:.1%}")]
-    console.show_table(("part", "result"), [*_times(tour), *exact])
+    shares = {"exact answers, base": tour.before.value, "exact answers, LoRA": tour.after.value}
+    _show_results({**_times(tour), **{name: f"{share:.1%}" for name, share in shares.items()}})
     _show_next(tour.run.name)
 
 
@@ -61,10 +62,13 @@ def _full(settings: Settings, as_json: bool) -> None:
         console.show_json(asdict(tour) | {"runs": runs, "merged": str(tour.merged)})
         return
     _show_answer(tour)
-    console.show_table(("part", "result"), _times(tour))
+    _show_results(_times(tour))
     console.say("")
-    rows = [(goal.stage, goal.wanted, goal.found, "yes" if goal.met else "NO") for goal in tour.goals]
-    console.show_table(("stage", "goal", "found", "met"), rows)
+    words = console.words
+    rows = [
+        (goal.stage, words(goal.wanted), words(goal.found), words("yes" if goal.met else "NO")) for goal in tour.goals
+    ]
+    console.show_table((words("stage"), words("goal"), words("found"), words("met")), rows)
     _show_next(tour.merged.parent.name)
 
 
@@ -72,14 +76,21 @@ def _show_answer(tour: "Tour | FullTour") -> None:
     from medcli.cli import console
 
     console.say("")
-    console.say(f"问：{tour.question}")
-    console.say(f"答：{tour.answer}")
+    console.show_text(f"{console.words('asked')}: {tour.question}")
+    console.show_text(f"{console.words('answered')}: {tour.answer}")
     console.say("")
 
 
-def _times(tour: "Tour | FullTour") -> list[tuple[str, str]]:
-    rows = [(name, f"{seconds:.1f} s") for name, seconds in tour.seconds.items()]
-    return [*rows, ("all", f"{sum(tour.seconds.values()):.1f} s"), ("peak memory", f"{tour.peak_gib:.1f} GiB")]
+def _times(tour: "Tour | FullTour") -> dict[str, str]:
+    parts = {name: f"{seconds:.1f} s" for name, seconds in tour.seconds.items()}
+    return {**parts, "all": f"{sum(tour.seconds.values()):.1f} s", "peak memory": f"{tour.peak_gib:.1f} GiB"}
+
+
+def _show_results(results: Mapping[str, str]) -> None:
+    from medcli.cli import console
+
+    rows = [(console.words(name), value) for name, value in results.items()]
+    console.show_table((console.words("part"), console.words("result")), rows)
 
 
 def _show_next(run: str) -> None:
@@ -87,6 +98,10 @@ def _show_next(run: str) -> None:
 
     console.say("")
     console.say("go on:")
-    console.say(f"  med chat {run:<34} talk with it")
-    console.say("  med data build NAME --raw DIR               your own data (`med data list`)")
-    console.say("  med train lora --dataset NAME --model REF   your own model")
+    for command, what in (
+        (f"med chat {run}", console.words("talk with it")),
+        ("med init", console.words("set up a project of your own: model, data, method")),
+        ("med data build FILE --name NAME", console.words("your own data; `med data list` has known sets")),
+        ("med train lora --dataset NAME", console.words("your own model")),
+    ):
+        console.show_text(f"  {command:<34} {what}")

@@ -10,6 +10,7 @@ from medcli.core.errors import UsageError
 from medcli.core.recipes import Recipe as RecipeFile
 from medcli.core.recipes import listing, recipe_for
 from medcli.core.run_folder import RunFolder
+from medcli.core.settings import project_recipe
 from medcli.core.world import started_by_med
 
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with --run (or the newest unfinished run) exactly.")]
@@ -31,11 +32,11 @@ def settings_below(method: str, recipe: str, source: Path | None, resumed: RunFo
         raise UsageError(
             f"{' and '.join(named)} cannot be used together", hint=f"leave out {named[-1]}: each brings all settings"
         )
-    if recipe:
+    path = resumed.path if resumed else source
+    if recipe := recipe or ("" if path else project_recipe(method)):
         found = recipe_for(recipe, method)
         _say(found)
         return _layer(found.settings, f"recipe {found.name}")
-    path = resumed.path if resumed else source
     return _layer(train.settings_of_run(path), f"run {_name_of(path)}") if path else {}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medcli.cli import console
 from medcli.core.errors import MedError, UnknownNameError, UsageError
+from medcli.core.interruption import Terminated
 from medcli.core.settings import folder
 from medcli.steps.chat import CUT, Dialogue
 
@@ -37,6 +38,8 @@ class Repl:
         while self._open:
             try:
                 self._take(self._read().strip())
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 console.note("/exit or Ctrl-D leaves")
             except EOFError:
@@ -62,6 +65,8 @@ class Repl:
                     said += piece
                     if self._streaming:
                         console.stream(piece)
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             stopped = True
         finally:
@@ -117,8 +122,10 @@ class Repl:
         console.note("answers appear word by word" if self._streaming else "answers appear when they are complete")
 
     def help(self, _: str) -> None:
-        rows = [(f"{name} {command.argument}".rstrip(), command.help) for name, command in COMMANDS.items()]
-        console.show_table(("command", "what it does"), rows)
+        rows = [
+            (f"{name} {command.argument}".rstrip(), console.words(command.help)) for name, command in COMMANDS.items()
+        ]
+        console.show_table((console.words("command"), console.words("what it does")), rows)
         console.note("Ctrl-C stops an answer. Tab completes commands. Arrow up brings earlier lines back.")
 
 
@@ -148,7 +155,7 @@ def converse(dialogue: Dialogue) -> None:
     """Talk on this terminal until the person leaves."""
     from medcli.cli.prompt import line_reader
 
-    meanings = {name: command.help for name, command in COMMANDS.items()}
+    meanings = {name: console.words(command.help) for name, command in COMMANDS.items()}
     taking_file = [name for name, command in COMMANDS.items() if command.argument == "FILE"]
     Repl(dialogue, line_reader(meanings, taking_file, folder("cache") / "chat_history")).run()
 
@@ -165,4 +172,4 @@ def _quoted(text: str) -> str:
 
 
 def _count(turns: int) -> str:
-    return "1 question" if turns == 1 else f"{turns} questions"
+    return console.words("1 question" if turns == 1 else f"{turns} questions")

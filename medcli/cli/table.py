@@ -2,6 +2,7 @@
 
 TABLE = {
     "quickstart": ("medcli.cli.quickstart", "the whole life of a small model, with no download"),
+    "init": ("medcli.cli.init", "set up a project: a few questions, a med.toml, three commands"),
     "data": ("medcli.cli.data", "build, list and look at data sets"),
     "train": ("medcli.cli.train", "fine-tune a model on a data set"),
     "runs": ("medcli.cli.runs", "list, compare and remove training runs"),

@@ -6,13 +6,13 @@ from typing import Any
 
 import typer
 
-from medcli.cli.app import INTERRUPTED
 from medcli.cli.grouped import Grouped
 from medcli.cli.options import Command, Json, Plan, settle, takes
 from medcli.cli.recipe import From, Recipe, Resume, settings_below
 from medcli.cli.train_end import show_end
 from medcli.cli.train_plan import Gpu, show_plan
 from medcli.core.errors import UsageError
+from medcli.core.interruption import exit_code_of, interruption_by
 from medcli.core.model_ref import TINY
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True, add_completion=False)
@@ -61,7 +61,7 @@ def _train(
             show_end(run, outcome, as_json)
         launch.part()
     if outcome.interrupted:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(exit_code_of(interruption_by(outcome.interrupted_by)))
 
 
 def _preflight(prepared: Any) -> None:

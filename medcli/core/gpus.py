@@ -12,6 +12,11 @@ from medcli.core.settings import read_toml
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*G(?:i?B)?", re.IGNORECASE)
 # What a program gets of a card: GDDR6 that corrects errors keeps a sixteenth (a T4 shows 15 of 16 GiB).
 USABLE = 15 / 16
+# Of a card's dense TFLOPS, what training reaches: 21 % GPT-3, 30 % Megatron-Turing, 33 % Gopher, 46 % PaLM (Chowdhery
+# et al. 2022, table 3), 38-43 % Llama 3 (Grattafiori et al. 2024, table 4).
+OF_DATA_SHEET = (0.2, 0.35, 0.5)
+# Of the speed of one large matrix product, measured here.
+OF_PRODUCT = (0.25, 0.5, 0.8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

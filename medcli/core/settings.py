@@ -6,6 +6,7 @@ by `MED_TRAIN_LORA_LR` and by `lr = …` under `[train.lora]` or `[train]`.
 """
 
 import os
+import re
 import tomllib
 import types
 from collections.abc import Iterable, Mapping
@@ -26,7 +27,10 @@ GLOBAL_VARIABLES = {
     "MED_RUNS": "folder of runs",
     "MED_API_KEY": "key of the service that --llm names; OPENAI_API_KEY is read too",
     "MED_SERVE_KEY": "key that clients of `med serve` must show",
+    "MED_LANG": "language of what med says: en or zh; else med.toml's `language`, else the locale",
 }
+LANGUAGE = "language"  # the one plain key of med.toml, above its tables
+RECIPE = "recipe"  # in [train.METHOD]: the recipe that lies below its settings
 
 _OF_LAUNCHERS = {
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
@@ -98,6 +102,13 @@ def project_table() -> dict[str, Any]:
     return read_toml(path) if path else {}
 
 
+def project_recipe(method: str) -> str:
+    """The recipe that med.toml names for a training method, or ""."""
+    train = project_table().get("train", {})
+    table = train.get(method, {}) if isinstance(train, Mapping) else {}
+    return str(table.get(RECIPE, "")) if isinstance(table, Mapping) else ""
+
+
 def project_root() -> Path:
     """The folder of `med.toml`, or the working folder: where `data/` and `runs/` lie."""
     path = find_project_file(Path.cwd())
@@ -112,6 +123,29 @@ def folder(name: Literal["data", "runs", "cache"]) -> Path:
         home = os.environ.get("XDG_CACHE_HOME")
         return (Path(home) if home else Path.home() / ".cache") / "med"
     return project_root() / name
+
+
+def language() -> str:
+    """The language to speak, by `MED_LANG`, med.toml or the locale: "zh" of zh_CN.UTF-8; "" where nothing says so."""
+    named = (os.environ.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+    return chosen_language() or _without_country(next(filter(None, named), ""))
+
+
+def chosen_language() -> str:
+    """The language that `MED_LANG` or med.toml asks for, or "".
+
+    A `med.toml` that cannot be read asks for none: whoever needs its settings tells what is wrong with it.
+    """
+    if chosen := os.environ.get("MED_LANG", ""):
+        return _without_country(chosen)
+    try:
+        return _without_country(str(project_table().get(LANGUAGE, "")))
+    except UsageError:
+        return ""
+
+
+def _without_country(name: str) -> str:
+    return re.split(r"[-_.@]", name)[0].lower()
 
 
 def variable_of_others(name: Literal["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"]) -> str:
@@ -207,7 +241,7 @@ def _named_tables(table: Mapping[str, Any], path: str) -> list[tuple[str, Any]]:
         name = f"{path}.{key}" if path else key
         if isinstance(value, Mapping):
             found += [(name, value), *_named_tables(value, name)]
-        elif not path:
+        elif not path and key != LANGUAGE:
             found.append((name, value))
     return found
 
@@ -258,6 +292,8 @@ def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> di
         if not isinstance(here, Mapping):
             raise UsageError(f"{where}: {'.'.join(parts[:depth])} must be a table")
         plain = {key: value for key, value in here.items() if not isinstance(value, Mapping)}
+        if parts[:1] == ["train"] and depth == len(parts):
+            plain.pop(RECIPE, None)
         if depth == len(parts):
             _checked_keys(plain, cls, f"{where}: [{section}]")
         merged |= {key: value for key, value in plain.items() if key in known}

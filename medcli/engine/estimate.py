@@ -33,11 +33,6 @@ CUDA_CONTEXT = (0.3, 0.6, 1.0)
 # library's, with megabytes made and dropped all the time, held 1 to 3.3 times as much in `benchmarks/memory.py`.
 OF_GPU_ALLOCATOR = (1.0, 1.0, 1.15)
 OF_C_LIBRARY = (0.9, 1.5, 3.5)
-# Of a card's dense TFLOPS, what training reaches: 21 % GPT-3, 30 % Megatron-Turing, 33 % Gopher, 46 % PaLM (Chowdhery
-# et al. 2022, table 3), 38-43 % Llama 3 (Grattafiori et al. 2024, table 4).
-OF_DATA_SHEET = (0.2, 0.35, 0.5)
-# Of the speed of one large matrix product, measured here.
-OF_PRODUCT = (0.25, 0.5, 0.8)
 # Of a memory's bandwidth, what drawing answers token by token is taken to reach. A wide guess: each token's many small
 # kernels are started from Python one by one, which costs small models more than their weights' way to the processor.
 OF_BANDWIDTH = (0.1, 0.25, 0.6)

@@ -19,13 +19,13 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from medcli.core import meeting as meetings
 from medcli.core.errors import DeviceError, PeerLost, ServiceError
+from medcli.core.interruption import INTERRUPTED, TERMINATED, exit_code_of, interruption_by
 from medcli.core.meeting import Meeting
 from medcli.core.settings import pass_on, variables_of_launcher
 from medcli.core.train_settings import TrainSettings
 from medcli.core.world import OUR_LAUNCH
 from medcli.engine import device as devices
 
-INTERRUPTED = 130
 _TO_END = 10  # seconds between asking a process to end and making it end
 _TO_MEET = 600  # seconds for torch's own rendezvous, once all machines are there
 _GLOO = "GLOO_SOCKET_IFNAME"
@@ -53,7 +53,7 @@ def start(words: Sequence[str], settings: TrainSettings) -> int:
             elastic_launch(_configuration(settings), sys.executable)("-m", "medcli", *words)
         return 0
     except ChildFailedError as error:
-        return _code(error.failures, meeting, bool(told))
+        return _code(error.failures, meeting, told)
     except (RendezvousError, distributed.DistError, OSError) as error:
         raise ServiceError(
             f"the machines did not meet at {settings.main_address}: {str(error).splitlines()[0]}",
@@ -139,7 +139,7 @@ def _handing_on() -> Iterator[list[int]]:
         told.append(number)
         started = psutil.Process().children()
         if len(told) > 1 or not started:
-            raise KeyboardInterrupt
+            raise interruption_by(number)
         for process in started:
             process.terminate()  # not SIGINT: a process that is still starting would answer that with a traceback
 
@@ -151,15 +151,16 @@ def _handing_on() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _code(failures: Mapping[int, ProcessFailure], meeting: Meeting, told: bool) -> int:
+def _code(failures: Mapping[int, ProcessFailure], meeting: Meeting, told: Sequence[int]) -> int:
     """The exit code for all, from how each ended; raises what no process could say itself."""
     spoken = meeting.spoken()
     if spoken is not None:
         return spoken
-    if any(failure.exitcode == INTERRUPTED for failure in failures.values()):
-        return INTERRUPTED
+    codes = {failure.exitcode for failure in failures.values()} & {INTERRUPTED, TERMINATED}
+    if codes:
+        return exit_code_of(interruption_by(told[0])) if told else max(codes)
     if told:
-        raise KeyboardInterrupt
+        raise interruption_by(told[0])
     for rank, failure in sorted(failures.items(), key=lambda pair: pair[1].timestamp):
         if failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM:  # which the launcher sends to the rest
             name = signal.Signals(-failure.exitcode).name

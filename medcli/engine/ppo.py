@@ -73,7 +73,7 @@ def train(
     outcome = Outcome(
         steps=loop.step,
         total=loop.total,
-        interrupted=loop.step < loop.total,
+        interrupted_by=watch.asked_by if loop.step < loop.total else 0,
         seconds=time.monotonic() - started,
         tokens=loop.tokens,
         figures=watch.figures,
@@ -113,9 +113,9 @@ class Loop:
         if self.step == 0 and self._valid:
             self._watch.take(0, self.validate(), trained=False)
         saved = self.step
-        while self.step < self.total and self._watch.asked is None:
+        while self.step < self.total and not self._watch.asked_by:
             figures = self._do_step()
-            at_end, stopped = self.step == self.total, self._watch.asked is not None
+            at_end, stopped = self.step == self.total, bool(self._watch.asked_by)
             if self._valid and not (stopped and not at_end) and self._is_due(self._settings.eval_every):
                 figures |= self.validate()
             self._watch.take(self.step, figures, trained=True)

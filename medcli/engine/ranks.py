@@ -59,6 +59,15 @@ def any_of(flag: bool) -> bool:
     return total(int(flag)) > 0
 
 
+def largest(number: int) -> int:
+    """The largest of the processes' numbers."""
+    if not distributed.is_initialized():
+        return number
+    found = torch.tensor(number, dtype=torch.int64)
+    distributed.all_reduce(found, distributed.ReduceOp.MAX)
+    return int(found)
+
+
 def total(number: int) -> int:
     """The sum of the processes' numbers."""
     if not distributed.is_initialized():

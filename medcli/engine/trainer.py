@@ -55,11 +55,16 @@ class Outcome:
 
     steps: int
     total: int
-    interrupted: bool
+    interrupted_by: int  # the signal, 0 for none
     seconds: float
     tokens: int
     figures: Mapping[str, float]
     facts: Mapping[str, float]  # what else came of it: best_step, best_eval_loss, stopped_early, micro_batch
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether a person, or a scheduler, stopped the run."""
+        return self.interrupted_by != 0
 
     @property
     def is_saved_here(self) -> bool:
@@ -253,7 +258,7 @@ def carry_out(
     return Outcome(
         steps=steps,
         total=total,
-        interrupted=watch.interrupted and steps < total and not judge.stopped_early,
+        interrupted_by=watch.interrupted_by if steps < total and not judge.stopped_early else 0,
         seconds=time.monotonic() - started,
         tokens=ranks.total(tokens()),
         figures=watch.figures,

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from medcli.core import world as worlds
 from medcli.core.errors import ModelError
+from medcli.core.interruption import interruption_by
 from medcli.core.report import Report
 from medcli.core.run_folder import RunFolder
 from medcli.engine import device as devices
@@ -36,8 +37,8 @@ class Watch(TrainerCallback):
         self._run, self._report, self._device, self._tokens = run, report, device, tokens
         self._trackers = trackers
         self._writes = worlds.current().is_first
-        self.asked: float | None = None  # when this process was told to stop
-        self.interrupted = False  # whether any process was, and all have agreed to
+        self.asked_by = 0  # the signal that told this process to stop
+        self.interrupted_by = 0  # the signal that told any process to, and to which all have agreed
         self.figures: dict[str, float] = {}
         self._clock, self._counted = time.monotonic(), 0
 
@@ -47,15 +48,15 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self._report.advance(state.global_step)
-        self.interrupted = ranks.any_of(self.asked is not None)
-        if self.interrupted:
+        self.interrupted_by = ranks.largest(self.asked_by)
+        if self.interrupted_by:
             control.should_save = control.should_training_stop = True
         if state.global_step >= state.max_steps:  # the last loss is known, whatever the steps between lines
             control.should_log = True
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self.interrupted:  # a stopped run has its checkpoint already, and nobody waits for a validation
+        if self.interrupted_by:  # a stopped run has its checkpoint already, and nobody waits for a validation
             control.should_save = control.should_evaluate = False
         return control
 
@@ -90,13 +91,14 @@ class Watch(TrainerCallback):
 @contextlib.contextmanager
 def interrupts(watch: Watch) -> Iterator[None]:
     """The first Ctrl-C (or SIGTERM) ends the run after its step with a checkpoint; the second one ends it at once."""
-    grace = _GRACE if worlds.current().size > 1 else 0.0
+    several, asked_at = worlds.current().size > 1, 0.0
 
     def stop(number: int, frame: Any) -> None:
-        if watch.asked is None:
-            watch.asked = time.monotonic()
-        elif time.monotonic() - watch.asked > grace:
-            raise KeyboardInterrupt
+        nonlocal asked_at
+        if not watch.asked_by:
+            watch.asked_by, asked_at = number, time.monotonic()
+        elif time.monotonic() - asked_at > (_GRACE if number == signal.SIGTERM or several else 0.0):
+            raise interruption_by(number)
 
     try:
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

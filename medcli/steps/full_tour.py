@@ -99,7 +99,8 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
 
     def found(goal: Goal) -> None:
         tour.goals.append(goal)
-        watch(f"{goal.stage:<6}{goal.found}" + ("" if goal.met else f": short of {goal.wanted}"))
+        reached = f"{goal.stage} reached: {goal.found}"
+        watch(reached if goal.met else f"{goal.stage} reached only: {goal.found}; wanted: {goal.wanted}")
 
     with part(tour.seconds, "data"):
         text, questions, _ = (build_data.build(name, BuildSettings(), report=report) for name in (TEXT, DATASET, PAIRS))
@@ -118,7 +119,7 @@ def full_tour(settings: Settings, report: Report, watch: Callable[[str], None] =
         rewarder = _opened(judge, report)
         before, *after = (_examined(tour.runs[name], rewarder, settings, report) for name in ("lora", "ppo", "dpo"))
     tour.supervised = before.exact.value
-    watch(f"lora  {percent(before.exact)} exact answers, where ppo and dpo begin")
+    watch(f"ppo and dpo begin with lora: {percent(before.exact)} exact answers")
     for name, speaks in zip(("ppo", "dpo"), after, strict=True):
         for goal in _gains(name, before, speaks, settings):
             found(goal)

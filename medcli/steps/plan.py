@@ -224,10 +224,10 @@ def _hours(found: "Estimate", place: _Place, target: "Target") -> tuple["Range |
     if place.card is not None and target.precision not in place.card.tflops:
         return None, "of this GPU only the memory is known; name it, as in --gpu 'RTX 4090', for hours"
     if place.card is None:
-        speed, shares = estimate.measured_speed(place.device, target.precision), estimate.OF_PRODUCT
+        speed, shares = estimate.measured_speed(place.device, target.precision), gpus.OF_PRODUCT
         said = f"{speed / 1e12:.3g} TFLOPS, measured on {place.device}"
     else:
-        speed, shares = place.card.tflops[target.precision] * 1e12, estimate.OF_DATA_SHEET
+        speed, shares = place.card.tflops[target.precision] * 1e12, gpus.OF_DATA_SHEET
         said = f"{speed / 1e12:g} TFLOPS ({target.precision}, {place.card.source})"
     hours, said = estimate.hours(found.operations, speed, shares), f"{shares[0]:.0%} to {shares[-1]:.0%} of {said}"
     if not found.streamed.high:

@@ -11,6 +11,7 @@ from medcli.core import run_folder
 from medcli.core.build_settings import BuildSettings
 from medcli.core.dataset_folder import DatasetFolder
 from medcli.core.exam_settings import EvalSettings
+from medcli.core.interruption import interruption_by
 from medcli.core.model_ref import TINY, ModelRef, resolve
 from medcli.core.record import Conversation, Message
 from medcli.core.report import Report
@@ -133,7 +134,7 @@ def trained(method: str, flags: Mapping[str, Any], report: Report) -> run_folder
     with run.held():
         outcome = train.carry_out(train.prepare(method, resolved, report), run, report)
     if outcome.interrupted:
-        raise KeyboardInterrupt
+        raise interruption_by(outcome.interrupted_by)
     return run
 
 

@@ -244,4 +244,4 @@ def test_a_signal_ends_it_with_its_exit_code(project, no_proxy, number, code):
         said = child.communicate(timeout=60)[1]
     assert child.returncode == code, said
     assert 0 < len(rows(project / "out.jsonl")) < 100
-    assert ("the same command goes on" in said) == (number == signal.SIGINT)
+    assert "the same command goes on" in said

@@ -2,7 +2,8 @@
 
 import sys
 
-from medcli.cli import app, serve
+from medcli.cli import serve
+from medcli.core.interruption import INTERRUPTED
 from medcli.steps.serve import Settings
 from tests.web.fake_scheduler import FakeScheduler
 
@@ -11,4 +12,4 @@ if __name__ == "__main__":
     try:
         serve.run({}, settings, (), lambda refs, settings: FakeScheduler(pace=0.02))
     except KeyboardInterrupt:
-        sys.exit(app.INTERRUPTED)
+        sys.exit(INTERRUPTED)
