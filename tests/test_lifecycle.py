@@ -65,7 +65,7 @@ def test_quickstart_takes_the_whole_tour(med, project, cached_tiny, monkeypatch)
     result = med("quickstart", "--limit", 8)
     assert result.exit_code == 0, result.stderr
     assert (project / "runs" / "quickstart" / "merged" / "model.safetensors").exists()
-    assert "演示模型" in result.stderr
+    assert "demonstration model" in result.stderr
     for part in ("data", "base model", "LoRA", "merge", "peak memory", "exact answers, base", "exact answers, LoRA"):
         assert part in result.stdout
 

@@ -58,7 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(given: list[str]) -> int:
-    if given in ([], ["--help"]) and "_MED_COMPLETE" not in os.environ:
+    if not given and "_MED_COMPLETE" not in os.environ:
+        from medcli.cli.status import show
+
+        show()
+        return 0
+    if given == ["--help"]:
         from medcli.cli.help import root_page
 
         sys.stdout.write(root_page())

@@ -61,7 +61,7 @@ def _show_hardware(found: "Hardware") -> None:
     from medcli.cli import console
 
     for gpu in found.gpus:
-        console.note(f"GPU: {gpu.name}, {gpu.free:.1f} of {gpu.memory:.1f} GiB free")
+        console.note(f"GPU: {gpu.name}, {gpu.free:.1f} of {gpu.total:.1f} GiB free")
     if not found.gpus:
         console.note("no NVIDIA GPU: training takes place on the processor, which is slow for models of real size")
     console.note(

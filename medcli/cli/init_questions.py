@@ -13,7 +13,7 @@ from medcli.core.known_datasets import known_datasets
 from medcli.core.model_ref import TINY, run_names
 from medcli.core.recipes import recipe_for, recipes
 from medcli.core.settings import language, pass_on
-from medcli.steps.first_look import Look, look_at
+from medcli.steps.first_look import Look, is_there, look_at
 from medcli.steps.hardware import Hardware
 from medcli.steps.init import (
     EXAMS,
@@ -109,12 +109,20 @@ class Questions:
     def _data(self) -> tuple[str, Look]:
         before = str(next(iter(self.project.get("train", {}).get("dataset", ())), ""))
         given = self.given.dataset or self._source(before)
+        if given == before and not is_there(before):
+            console.note(f"{before} of med.toml is not built yet")
+            return "FILE", Look(name=before, importer="", kind=self._kind_before(), is_here=False)
         look = look_at(given, self.given.name or "")
         _show(look)
         if look.is_built or given in known_datasets() or self.given.name:
             return given, look
         name = self.asker.write(console.words("Name of the data set:"), look.name, lambda name: _can_be(given, name))
         return given, look_at(given, name)
+
+    def _kind_before(self) -> str:
+        """The records that the method of med.toml learns from."""
+        before = next((name for name in METHODS.names() if name in self.project.get("train", {})), "lora")
+        return str(METHODS.get(before).READS.kinds[0])
 
     def _source(self, before: str) -> str:
         words = console.words

@@ -11,7 +11,7 @@ from medcli.core.errors import DataError
 from medcli.core.known_datasets import known_datasets
 from medcli.core.raw import raw_files
 from medcli.core.record import Conversation, Document, Preference, Question, Record, Row
-from medcli.steps.find_data import Found, find
+from medcli.steps.find_data import Found, find, names_to_build
 from medcli.steps.show_data import parts_of
 
 SAMPLES = 3
@@ -60,6 +60,11 @@ def look_at(target: str, name: str = "") -> Look:
             commercial=known.commercial, is_here=False,
         )  # fmt: skip
     return _of_files(found, known.licence if known else "unknown", known.commercial if known else "unknown")
+
+
+def is_there(target: str) -> bool:
+    """Whether `med data build` or training finds something under this name."""
+    return target in built_names() or target in names_to_build() or Path(target).expanduser().exists()
 
 
 def _of_built(dataset: DatasetFolder) -> Look:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medcli.core.base_models import BaseModel, base_models
-from medcli.core.gpus import OF_DATA_SHEET, OF_PRODUCT
+from medcli.core.errors import UnknownNameError
+from medcli.core.gpus import OF_DATA_SHEET, OF_PRODUCT, card_of
 from medcli.core.model_ref import TINY
 from medcli.core.recipes import recipes
 from medcli.core.train_settings import TrainSettings
@@ -73,8 +74,9 @@ def _hours(model: BaseModel, look: Look, recipe: str, hardware: Hardware, *, who
     if not hardware.gpus:
         speed, shares = processor_speed(), OF_PRODUCT
     else:
-        card = max(hardware.gpus, key=lambda gpu: gpu.free).card
-        if card is None:
-            return None
+        try:
+            card = card_of(max(hardware.gpus, key=lambda gpu: gpu.free).name)
+        except UnknownNameError:
+            return None  # its speed is in no table
         speed, shares = card.tflops[card.precision if card.precision in card.tflops else "fp16"] * 1e12, OF_DATA_SHEET
     return operations / (speed * shares[-1]) / 3600, operations / (speed * shares[0]) / 3600

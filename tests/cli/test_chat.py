@@ -40,7 +40,7 @@ def talk(project, monkeypatch, capsys):
 def test_one_question_prints_the_answer_and_nothing_else(talk):
     printed = talk(" 头痛怎么办 ", stdin="not read\n")
     assert printed.out == "[1] 头痛怎么办：\n多喝水。\n"
-    assert "med-tiny 是演示模型" in printed.err
+    assert "med-tiny is a demonstration model" in printed.err
 
 
 def test_one_question_as_json(talk):
@@ -81,8 +81,8 @@ def test_a_model_of_ones_own_gets_the_general_notice(talk, project):
     (project / "mine").mkdir()
     (project / "mine" / "config.json").write_text("{}")
     printed = talk("头痛", model="mine")
-    assert "不能代替医生的诊断" in printed.err
-    assert "演示模型" not in printed.err
+    assert "no substitute for a doctor" in printed.err
+    assert "demonstration model" not in printed.err
 
 
 def test_without_a_model_it_is_med_tiny_and_says_so(talk):

@@ -47,8 +47,8 @@ def test_prints_a_table_and_where_the_answers_are(med, project, engine):
     assert rows["perplexity"][0] == "4.48"
     assert rows["perplexity"][-2:] == ["1,234", "tokens"]
     assert "eval/med-tiny-facts-test.json" in result.stdout
-    assert "仅供学习与研究" in result.stderr
-    assert "仅供学习与研究" not in result.stdout
+    assert "for study and research only" in result.stderr
+    assert "for study and research only" not in result.stdout
     assert "1 of 3 answers are empty" in result.stderr
     assert engine["ref"].base == "med-tiny"
     assert engine["device"] == "cpu"

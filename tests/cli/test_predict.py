@@ -78,7 +78,7 @@ def test_the_end_as_json(ran):
 def test_without_a_model_it_is_med_tiny_and_says_so(ran):
     printed = ran(model="")
     assert "no MODEL is named: asking med-tiny" in printed.err
-    assert "med-tiny 是演示模型" in printed.err
+    assert "med-tiny is a demonstration model" in printed.err
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(ran, capsys):
