@@ -56,11 +56,13 @@ def _check(names: list[str], settings: EvalSettings, compare: bool) -> None:
     if compare and len(names) != 2:
         raise UsageError("--compare takes two models", hint="med eval --compare A B --exam NAME")
     if settings.answers and names != [str(settings.answers)]:
-        raise UsageError("--answers stands in place of MODEL", hint="leave one of them away")
+        raise UsageError("--answers stands in place of MODEL", hint="leave one of them out")
     if not names:
         raise UsageError("no MODEL is named", hint="med eval MODEL --exam NAME, or --answers FILE --exam NAME")
     if settings.gold and not settings.answers:
-        raise UsageError("--gold has no questions to ask", hint="name the answers to mark: --answers FILE")
+        raise UsageError(
+            "--gold holds only right answers, no questions", hint="name the answers to mark: --answers FILE"
+        )
 
 
 def _found(names: list[str], settings: EvalSettings) -> list[Examination]:

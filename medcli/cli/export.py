@@ -40,10 +40,12 @@ def export(model: Model, *, yes: Yes = False, as_json: Json = False, flags: dict
 
 def _agrees(settings: Settings) -> bool:
     """Whether a person lets the model be pushed; raises UsageError where nobody can be asked."""
+    from medcli.cli import console
+
     seen = "for everybody to see" if settings.public else "as a private model"
     if not sys.stdin.isatty():
         raise UsageError(f"nobody is here to ask whether to push to {settings.push}, {seen}", hint="add --yes")
-    return typer.confirm(f"Push to {settings.push}, {seen}, when it is ready?", err=True)
+    return typer.confirm(console.words(f"Push to {settings.push}, {seen}, when it is ready?"), err=True)
 
 
 def _next(exported: Any) -> str:

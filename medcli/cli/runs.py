@@ -116,7 +116,7 @@ def rm(names: Runs, *, yes: Yes = False) -> None:
     said = ", ".join(f"{run.name} ({runs.bytes_of(run.path) / 2**20:.1f} MiB)" for run in going)
     if not yes and not sys.stdin.isatty():
         raise UsageError(f"nobody is here to ask whether to delete {said}", hint="add --yes")
-    if not yes and not typer.confirm(f"Delete {said} for ever?", err=True):
+    if not yes and not typer.confirm(console.words(f"Delete {said} for ever?"), err=True):
         console.note("nothing is deleted")
         return
     freed = sum(runs.remove(run) for run in going)

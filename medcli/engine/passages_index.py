@@ -115,7 +115,9 @@ class PassagesIndex:
             self._starts, self._passages = numpy.asarray(scores["indptr"]), numpy.asarray(scores["indices"])
             self._count = int(scores["num_docs"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: no index: {error}", hint="build it again: med kb build") from error
+            raise DataError(
+                f"{path}: not an index, or a damaged one: {error}", hint="build it again: med kb build"
+            ) from error
         rows = max(self._count, _ROWS)
         having = numpy.diff(self._starts)
         # BM25's weight of a word, its inverse document frequency, as a share of that of a word which no passage has.

@@ -177,6 +177,6 @@ def check_installed(settings: TrainSettings) -> None:
 def refuse_on_cpu(strategy: str) -> None:
     """accelerate would turn FSDP on CPUs into plain copies without a word."""
     raise DeviceError(
-        f"--strategy {strategy} needs GPUs: on CPUs the libraries would train plain copies and not say so",
+        f"--strategy {strategy} needs GPUs: on CPUs the libraries would silently train plain copies",
         hint="use --strategy ddp",
     )

@@ -113,9 +113,11 @@ def make_preference(
     The judge is the service of `settings.llm`, or the reward model `settings.reward`.
     """
     if bool(settings.answers) == bool(settings.model):
-        raise UsageError("whose answers?", hint="name files with --answers A,B, or a model with --model RUN")
+        raise UsageError(
+            "give either --answers or --model", hint="name files with --answers A,B, or a model with --model RUN"
+        )
     if settings.llm and settings.reward:
-        raise UsageError("two judges: --llm and --reward", hint="leave one of them away")
+        raise UsageError("two judges: --llm and --reward", hint="leave one of them out")
     if settings.reward and speaks(model_ref.resolve(settings.reward)):  # told before answers are drawn
         raise ModelError(
             f"--reward {settings.reward} is a model that speaks, and judges nothing",

@@ -73,7 +73,7 @@ def target_of(model: str, settings: Settings, more: Sequence[str] = ()) -> Path:
     """The folder a merge writes; raises UsageError when there is one already."""
     run = run_folder.named(model)
     if more and not settings.output:
-        raise UsageError("several runs are merged into a folder of its own", hint="name it with --output")
+        raise UsageError("several runs are merged into a folder of their own", hint="name it with --output")
     target = Path(settings.output) if settings.output else run.path / "merged"
     if target.exists():
         raise UsageError(f"{target} exists", hint="remove it, or choose another folder with --output")
@@ -212,7 +212,9 @@ def _place(base: str) -> str:
 def _nothing_to_merge(model: str) -> ModelError:
     run = run_folder.named(model)
     if run.exists and run.model.is_dir():
-        return ModelError(f"{model} trained the whole model: {run.model} is a plain model folder, nothing is to merge")
+        return ModelError(
+            f"{model} trained the whole model: {run.model} is a plain model folder, there is nothing to merge"
+        )
     return ModelError(f"{model} has no adapter to merge", hint="name a run, or a folder with adapter_config.json")
 
 

@@ -157,11 +157,13 @@ def _prompts(settings: Settings, report: Report, pipe: IO[bytes] | None) -> Sequ
     """What is to be asked; raises UsageError unless exactly one source is named."""
     if (settings.input is None) == (settings.dataset is None):
         raise UsageError(
-            "nothing is to be asked" if settings.input is None else "--input and --dataset exclude each other",
+            "neither --input nor --dataset is given"
+            if settings.input is None
+            else "--input and --dataset exclude each other",
             hint="name a file of prompts, --input FILE, or a built data set, --dataset NAME",
         )
     if settings.split and settings.dataset is None:
-        raise UsageError("--split is a part of a data set", hint="name it: --dataset NAME")
+        raise UsageError("--split needs a data set", hint="name it: --dataset NAME")
     if settings.dataset is not None:
         return list(_of_dataset(open_dataset(settings.dataset), settings, report))
     found = _of_input(str(settings.input), settings.limit, report, pipe)

@@ -65,4 +65,6 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
                 row = json.loads(text)
                 yield {"file": row["file"], "line": int(row["line"]), "reason": row["reason"], "text": row["text"]}
             except (ValueError, KeyError, TypeError) as error:
-                raise DataError(f"{path}:{line}: no refused row: {error}", hint="build the data set again") from error
+                raise DataError(
+                    f"{path}:{line}: not a refused row: {error}", hint="build the data set again"
+                ) from error

@@ -153,7 +153,7 @@ def extend(corpus: str, settings: Settings, report: Report) -> Extended:
     vocabulary = open_vocabulary(settings.model or settings.tokenizer[0], report)
     if settings.model and isinstance(vocabulary, PieceVocabulary):
         raise ModelError(
-            f"{settings.model} has a SentencePiece tokenizer without tokenizer.json, which no model is loaded with",
+            f"{settings.model} has a SentencePiece tokenizer without tokenizer.json, so no model can be loaded with it",
             hint="extend the tokenizer alone with --tokenizer, or convert it to tokenizer.json with transformers",
         )
     ref = _base(settings.model) if settings.model else None

@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from medcli.core.catalogue import translated, words
 from medcli.core.citation import Grounding
 from medcli.core.errors import MedError
 from medcli.core.passage import Passage
@@ -75,8 +76,8 @@ class _Ear:
         return news
 
 
-async def answered(desk: Desk, talk: Talk, wish: Wish, words: Mapping[str, str]) -> AsyncGenerator[Talk, None]:
-    """The talk as its last question is being answered, again and again until all sides are done.
+async def answered(desk: Desk, talk: Talk, wish: Wish, language: str) -> AsyncGenerator[Talk, None]:
+    """The talk as its last question is being answered, again and again until all sides are done; ours in `language`.
 
     It is the same talk when nothing new was said for a while. Closing the generator stops the models.
     """
@@ -89,17 +90,17 @@ async def answered(desk: Desk, talk: Talk, wish: Wish, words: Mapping[str, str])
                 request, passages = await _request(desk, talk, wish, side)
                 tickets[side] = desk.scheduler.submit(request, partial(ear.hear, side))
             except MedError as error:
-                talk = talk.heard(side, Said(done=True, problem=_refusal(error, words)))
+                talk = talk.heard(side, Said(done=True, problem=_refusal(error, language)))
             else:
                 talk = talk.heard(side, Said(passages=passages))
         yield talk
         while tickets:
             for side, heard in await ear.listen():
-                talk = talk.heard(side, _more(talk.turns[-1].said[side], heard, words))
+                talk = talk.heard(side, _more(talk.turns[-1].said[side], heard, language))
                 if not isinstance(heard, Piece):
                     del tickets[side]
             if desk.time_limit and time.monotonic() - begun > desk.time_limit:
-                yield talk.stopped(words["too_late"])
+                yield talk.stopped(words(language, "page")["too_late"])
                 return
             yield talk
     finally:
@@ -120,23 +121,26 @@ async def _request(desk: Desk, talk: Talk, wish: Wish, side: int) -> tuple[Reque
     return Request(model=model, prompt=tuple(found.messages), sampling=sampling), tuple(found.passages)
 
 
-def _more(said: Said, heard: Heard, words: Mapping[str, str]) -> Said:
+def _more(said: Said, heard: Heard, language: str) -> Said:
+    page = words(language, "page")
     match heard:
         case Piece(text=text):
             return replace(said, text=said.text + text)
         case Failure(problem=problem):
-            return replace(said, done=True, problem=words["failed"].format(problem=problem))
+            return replace(said, done=True, problem=page["failed"].format(problem=translated(problem, language)))
         case Answer(finish="refused", problem=problem):
-            return replace(said, done=True, problem=words["refused"].format(problem=problem))
+            return replace(said, done=True, problem=page["refused"].format(problem=translated(problem, language)))
         case Answer(finish=finish, text=text):
-            return replace(said, text=text, done=True, remark=words["too_long"] if finish == "length" else "")
+            return replace(said, text=text, done=True, remark=page["too_long"] if finish == "length" else "")
 
 
-def _refusal(error: MedError, words: Mapping[str, str]) -> str:
-    """Why a scheduler took no request, in the reader's words where it is a matter of every day."""
+def _refusal(error: MedError, language: str) -> str:
+    """Why a scheduler took no request, in the reader's words."""
+    page = words(language, "page")
     match error:
         case Busy(retry_after=seconds):
-            return words["busy"].format(seconds=seconds)
+            return page["busy"].format(seconds=seconds)
         case Closing():
-            return words["closing"]
-    return words["refused"].format(problem="; ".join(part for part in (error.message, error.hint) if part))
+            return page["closing"]
+    parts = [translated(part, language) for part in (error.message, error.hint) if part]
+    return page["refused"].format(problem="; ".join(parts))

@@ -96,7 +96,7 @@ class Events:
     async def _answer(self, talk: Talk, wish: Wish, request: gr.Request, **typed: Any) -> AsyncGenerator[Changes, None]:
         """The page while the last question is being answered; what is being typed stays, but for a new `value`."""
         yield self._shown(talk, request) | {self._parts.question: gr.Textbox(submit_btn=False, stop_btn=True, **typed)}
-        answers = answered(self._desk, talk, wish, _words(request))
+        answers = answered(self._desk, talk, wish, _language(request))
         async with aclosing(answers):
             async for more in answers:
                 yield {self._parts.talk: talk} if more is talk else self._shown(more, request)
@@ -146,5 +146,9 @@ def _message(bubble: Bubble) -> dict[str, Any]:
     return {"role": bubble.role, "content": bubble.text, **heading}
 
 
+def _language(request: gr.Request) -> str:
+    return preferred(request.headers.get("accept-language", ""))
+
+
 def _words(request: gr.Request) -> Mapping[str, str]:
-    return words(preferred(request.headers.get("accept-language", "")), "page")
+    return words(_language(request), "page")

@@ -91,7 +91,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(ran, capsys):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--output", "o.jsonl"], 2, "nothing is to be asked"),
+        (["--output", "o.jsonl"], 2, "neither --input nor --dataset is given"),
         (["--input", "in.txt"], 2, "--output is missing"),
         (["--input", "in.txt", "--output", "o", "--dataset", "x"], 2, "exclude each other"),
         (["--dataset", "x", "--output", "o"], 2, "no built data set is called 'x'"),

@@ -205,7 +205,7 @@ def test_a_model_s_own_answers(med, forum, tiny_folder):
     ("line", "said"),
     [
         ("rewrite forum", "--llm is missing"),
-        ("preference forum", "whose answers?"),
+        ("preference forum", "give either --answers or --model"),
         ("preference forum --answers none.jsonl", "there is no such file"),
         ("literature forum.jsonl --llm http://x/v1 --llm-model m", "holds no documents"),
     ],

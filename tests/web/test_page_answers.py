@@ -1,7 +1,7 @@
 import asyncio
 from dataclasses import dataclass
 
-from medcli.core.catalogue import words
+from medcli.core.errors import UsageError
 from medcli.core.record import Message
 from medcli.core.serving import Busy
 from medcli.core.speaker import Sampling
@@ -9,7 +9,6 @@ from medcli.web.page_answers import Desk, Wish, answered
 from medcli.web.page_talk import Said, Talk
 from tests.web.page_scheduler import PageScheduler, until
 
-WORDS = words("en", "page")
 ONE = Wish(models=("med-a",), system="", sampling=Sampling(max_tokens=100))
 TWO = Wish(models=("med-a", "med-b"), system="", sampling=Sampling())
 
@@ -18,7 +17,7 @@ def last_of(desk: Desk, question: str, wish: Wish = ONE) -> Talk:
     """The talk when all has been said."""
 
     async def listen() -> Talk:
-        return [talk async for talk in answered(desk, Talk().asked(question, wish.sides), wish, WORDS)][-1]
+        return [talk async for talk in answered(desk, Talk().asked(question, wish.sides), wish, "en")][-1]
 
     return asyncio.run(listen())
 
@@ -44,7 +43,7 @@ def test_closing_stops_the_models():
     scheduler = PageScheduler()
 
     async def leave() -> None:
-        answers = answered(Desk(scheduler=scheduler), Talk().asked("wait", TWO.sides), TWO, WORDS)
+        answers = answered(Desk(scheduler=scheduler), Talk().asked("wait", TWO.sides), TWO, "en")
         await anext(answers)
         await answers.aclose()
 
@@ -55,7 +54,7 @@ def test_closing_stops_the_models():
 
 def test_the_reader_is_looked_for_while_nothing_is_said():
     async def looks() -> bool:
-        answers = answered(Desk(scheduler=PageScheduler()), Talk().asked("wait", ONE.sides), ONE, WORDS)
+        answers = answered(Desk(scheduler=PageScheduler()), Talk().asked("wait", ONE.sides), ONE, "en")
         async for talk in answers:
             if talk.turns[-1].said[0].text:
                 break
@@ -97,8 +96,22 @@ def test_asking_again_takes_another_seed():
     talk = Talk().asked("hello", ONE.sides).again(ONE.sides)
 
     async def listen() -> None:
-        async for _ in answered(Desk(scheduler=scheduler), talk, ONE, WORDS):
+        async for _ in answered(Desk(scheduler=scheduler), talk, ONE, "en"):
             pass
 
     asyncio.run(listen())
     assert scheduler.spoken[0].request.sampling.seed == ONE.sampling.seed + 1
+
+
+def test_what_went_wrong_is_told_in_the_reader_s_language():
+    class Full(PageScheduler):
+        def submit(self, request, hear):
+            raise UsageError("the question is empty")
+
+    async def listen(language: str) -> Talk:
+        desk = Desk(scheduler=Full())
+        return [talk async for talk in answered(desk, Talk().asked("?", ONE.sides), ONE, language)][-1]
+
+    problems = [asyncio.run(listen(language)).turns[-1].said[0].problem for language in ("en", "zh")]
+    assert "the question is empty" in problems[0]
+    assert problems[1] == "问题未被接受：问题是空的"
