@@ -63,6 +63,11 @@ def words(text: str) -> str:
     return translated(text, settings.language())
 
 
+def width_of(text: str) -> int:
+    """The columns that a text takes: a Chinese character takes two."""
+    return cell_len(text)
+
+
 def say(text: str, style: str = "") -> None:
     """Print a line of the result."""
     show_text(words(text), style)

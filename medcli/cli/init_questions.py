@@ -103,7 +103,8 @@ class Questions:
         ]
         if before and before not in {choice.value for choice in choices}:
             choices.insert(0, Choice(before, before, words("as it stands in med.toml")))
-        chosen = self.asker.choose(words("Base model?"), choices, before or largest_for(room).name)
+        proposed = largest_for(room) if self.hardware.gpus else next(iter(base_models().values()))
+        chosen = self.asker.choose(words("Base model?"), choices, before or proposed.name)
         return chosen if chosen != _OTHER else self.asker.write(words("Hub id or folder:"), "", _needed)
 
     def _data(self) -> tuple[str, Look]:
@@ -229,5 +230,5 @@ def _show(look: Look) -> None:
             console.note_text(f"  {number} {role}: {line[:_LONGEST]}{'…' if len(line) > _LONGEST else ''}")
     if look.faults:
         console.note("rows without a record:")
-        for fault in look.faults:
-            console.note(f"  {fault}")
+        for place, reason in look.faults:
+            console.note_text(f"  {place}: {console.words(reason)}")

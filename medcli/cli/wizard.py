@@ -9,6 +9,7 @@ from medcli.cli import console
 from medcli.core.errors import MedError
 
 _MARK = "?"
+_MOST = 20  # choices among which a person finds one without searching
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,9 @@ class Asker:
         """One of the choices."""
         if self.silent:
             return default
-        width = max(len(choice.shown) for choice in choices)
-        titles = [f"{one.shown:<{width}}  {one.about}".rstrip() for one in choices]
+        width = max(console.width_of(choice.shown) for choice in choices)
+        titles = [f"{one.shown}{' ' * (width - console.width_of(one.shown))}  {one.about}".rstrip() for one in choices]
+        is_long = len(choices) > _MOST
         shown = [questionary.Choice(title, value=one.value) for title, one in zip(titles, choices, strict=True)]
         return str(
             questionary.select(
@@ -42,7 +44,11 @@ class Asker:
                 shown,
                 default=next((one for one in shown if one.value == default), None),
                 qmark=_MARK,
-                instruction=console.words("(arrow keys, then Enter)"),
+                instruction=console.words(
+                    "(type to search, Enter takes it)" if is_long else "(arrow keys, then Enter)"
+                ),
+                use_search_filter=is_long,
+                use_jk_keys=False,
             ).unsafe_ask()
         )
 

@@ -32,6 +32,9 @@ GLOBAL_VARIABLES = {
 LANGUAGE = "language"  # the one plain key of med.toml, above its tables
 RECIPE = "recipe"  # in [train.METHOD]: the recipe that lies below its settings
 
+OfOthers = Literal[
+    "HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"
+]
 _OF_LAUNCHERS = {
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
     "TORCHELASTIC_RUN_ID", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "OMP_NUM_THREADS",
@@ -148,7 +151,7 @@ def _without_country(name: str) -> str:
     return re.split(r"[-_.@]", name)[0].lower()
 
 
-def variable_of_others(name: Literal["HF_ENDPOINT", "MODELSCOPE_DOMAIN", "MODELSCOPE_API_TOKEN"]) -> str:
+def variable_of_others(name: OfOthers) -> str:
     """A variable that other programs of the field read and med honours, or ""."""
     return os.environ.get(name, "")
 
@@ -277,7 +280,11 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     try:
         return kind(value)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"{where}: {value!r} is not {_name_of(kind)}") from error
+        if kind is int:
+            raise UsageError(f"{where}: {value!r} is not a whole number") from error
+        raise UsageError(
+            f"{where}: {value!r} is not a number" if kind is float else f"{where}: {value!r} is not a path"
+        ) from error
 
 
 def _tables(table: Mapping[str, Any], section: str, cls: type, where: str) -> dict[str, Any]:
@@ -322,9 +329,5 @@ def _yes_or_no(value: Any, where: str) -> bool:
     words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
     answer = words.get(str(value).lower())
     if answer is None:
-        raise UsageError(f"{where}: {value!r} is not yes or no", hint="use true or false")
+        raise UsageError(f"{where}: {value!r} is neither yes nor no", hint="use true or false")
     return answer
-
-
-def _name_of(kind: type) -> str:
-    return {int: "a whole number", float: "a number", Path: "a path"}.get(kind, kind.__name__)

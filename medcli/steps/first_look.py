@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from medcli.core.dataset_folder import DatasetFolder, built_names, open_dataset
@@ -25,8 +24,8 @@ _KINDS = {Conversation: "conversation", Document: "document", Preference: "prefe
 class Look:
     """What the data are. `records` and `characters` are None where only building them tells.
 
-    `licence` and `commercial` are those of a set known by name, `faults` the rows among the first ones that hold no
-    record, with the reason. `is_exact` says whether everything was read, or a part and the rest estimated.
+    `licence` and `commercial` are those of a set known by name, `faults` (where, why) of some rows that hold no
+    record. `is_exact` says whether everything was read, or a part and the rest estimated.
     """
 
     name: str
@@ -35,7 +34,7 @@ class Look:
     licence: str = "unknown"
     commercial: str = "unknown"
     samples: tuple[Record, ...] = ()
-    faults: tuple[str, ...] = ()
+    faults: tuple[tuple[str, str], ...] = ()
     records: int | None = None
     characters: int | None = None
     is_exact: bool = False
@@ -83,12 +82,12 @@ def _of_built(dataset: DatasetFolder) -> Look:
 
 def _of_files(found: Found, licence: str, commercial: str) -> Look:
     samples: list[Record] = []
-    faults: list[str] = []
+    faults: list[tuple[str, str]] = []
     records = characters = 0
     rows = _Timed(found.rows())
     for row in rows:
         if row.record is None:
-            faults.append(f"{row.file}:{row.line}: {row.reason}")
+            faults.append((f"{row.file}:{row.line}", row.reason))
             continue
         records += 1
         characters += sum(len(text) for _, text in parts_of(row.record))
@@ -96,7 +95,8 @@ def _of_files(found: Found, licence: str, commercial: str) -> Look:
             samples.append(row.record)
     if not samples:
         raise DataError(
-            f"{found.name}: none of the rows that were read holds a record", hint="\n".join(islice(faults, SAMPLES))
+            f"{found.name}: none of the rows that were read holds a record",
+            hint="\n".join(": ".join(fault) for fault in faults[:SAMPLES]),
         )
     is_exact = rows.came_to_the_end
     if not is_exact:
