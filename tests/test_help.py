@@ -39,10 +39,10 @@ def medcli(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_first_page_names_every_command(med):
-    for page in (med("--help"), med()):
-        assert page.exit_code == 0
-        listed = [line.split()[0] for line in page.stdout.splitlines() if line.startswith("  ")]
-        assert sorted(listed) == sorted(TABLE)
+    page = med("--help")
+    assert page.exit_code == 0
+    listed = [line.split()[0] for line in page.stdout.splitlines() if line.startswith("  ")]
+    assert sorted(listed) == sorted(TABLE)
 
 
 @pytest.mark.parametrize("command", TABLE)

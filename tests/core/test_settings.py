@@ -53,7 +53,7 @@ def test_the_strongest_layer_wins_and_is_named():
         ({"environment": {"MED_TRAIN_LORA_STEPS": "many"}}, "MED_TRAIN_LORA_STEPS: 'many' is not a whole number"),
         ({"flags": {"steps": "0"}}, "--steps: 0 is too small"),
         ({"flags": {"kind": "cosin"}}, "'cosin' is not a choice"),
-        ({"flags": {"fast": "perhaps"}}, "not yes or no"),
+        ({"flags": {"fast": "perhaps"}}, "neither yes nor no"),
         ({"project": {"train": {"lora": {"steps": 1.5}}}}, "not a whole number"),
         ({"project": {"train": {"lora": {"steps": True}}}}, "not a number"),
         ({"project": {"train": 3}}, "must be a table"),
