@@ -92,7 +92,9 @@ def note(text: str, style: str = "dim") -> None:
 def note_text(text: str, style: str = "dim") -> None:
     """Print a text that is not ours for the person who watches, as it is."""
     if not _quiet:
-        _err().print(Text(text, style=style))
+        console = _err()
+        # On a terminal between words; in a file a line stays a line.
+        console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
 
 
 def show_error(message: str, hint: str = "") -> None:
