@@ -18,6 +18,7 @@ ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type
 SAYING = {"say", "note", "stage", "words", "watch"}  # functions whose first argument is shown
 SHOWN_FIELDS = {"hint", "problem", "message"}  # arguments of any call that are shown in the end
 FIELDS_OF = {"Command": {"help"}, "Finding": {"check"}, "Goal": {"wanted", "found"}}
+PLACES_OF = {"part": (1, 2), "_item": (2, 3)}  # arguments of other functions that are shown: from, to
 # Whose `say` and `words` mean something else: names of the page's words, answers of the table, lists of words.
 NOT_OURS = ("medcli/web/page_parts.py", "medcli/importers/knowledge", "medcli/core/triage_")
 
@@ -135,8 +136,7 @@ def shown(tree: ast.Module, saying: set[str]) -> Iterator[ast.expr]:
         name = called(node)
         if name in ERRORS | {"UnknownNameError", "Shelf", "__init__"}:
             yield from node.args[1 if name == "Shelf" else 0 :][:1]
-        if name == "part":
-            yield from node.args[1:2]
+        yield from node.args[slice(*PLACES_OF.get(name, (0, 0)))]
         if name in ERRORS:
             yield from node.args[1:2]
         if name in saying:

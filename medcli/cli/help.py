@@ -4,7 +4,7 @@ from medcli.cli.table import TABLE
 
 SUMMARY = "Carry a Chinese medical language model through its life: data, training, evaluation, use."
 _GROUPS = {
-    "Start": ("quickstart", "init", "doctor"),
+    "Start": ("quickstart", "init", "doctor", "clean"),
     "Data": ("data",),
     "Train": ("train", "runs"),
     "Judge and use": ("eval", "chat", "predict", "serve", "kb"),

@@ -33,6 +33,7 @@ class LazyGroup(TyperGroup):
         formatter.write(plain_help.root_page())
 
 
+_REPORTS_ITSELF = "doctor"  # it tells all faults of med.toml and of variables, not only the first
 app = typer.Typer(cls=LazyGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -44,8 +45,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback(help=plain_help.SUMMARY)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
+    if context.invoked_subcommand == _REPORTS_ITSELF:
+        return
     if environment() or project_table():
         from medcli.cli.options import check_names
 

@@ -99,12 +99,12 @@ def check_names() -> None:
         raise UnknownNameError("language", chosen, languages())
     variables, project = set(environment()) - set(GLOBAL_VARIABLES), project_table()
     if variables or project:
-        every = _every_section()
+        every = every_section()
         check_environment(variables, [name for key, cls in every.items() for name in variables_of(cls, key)])
         check_sections(project, every)
 
 
-def _every_section() -> dict[str, type]:
+def every_section() -> dict[str, type]:
     """All sections of med.toml with the settings they hold."""
     methods = Shelf("medcli.methods", "training method")
     sections = {f"train.{name}": methods.get(name).Settings for name in methods.names()}

@@ -3,6 +3,8 @@
 TABLE = {
     "quickstart": ("medcli.cli.quickstart", "the whole life of a small model, with no download"),
     "init": ("medcli.cli.init", "set up a project: a few questions, a med.toml, three commands"),
+    "doctor": ("medcli.cli.doctor", "what stands in the way of work, and how to mend it"),
+    "clean": ("medcli.cli.clean", "show and free what med can do without"),
     "data": ("medcli.cli.data", "build, list and look at data sets"),
     "train": ("medcli.cli.train", "fine-tune a model on a data set"),
     "runs": ("medcli.cli.runs", "list, compare and remove training runs"),

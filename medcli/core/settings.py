@@ -227,7 +227,7 @@ def check_environment(variables: Iterable[str], known: Iterable[str]) -> None:
 
 def check_sections(project: Mapping[str, Any], sections: Iterable[str]) -> None:
     """Refuse a table in `med.toml` that belongs to no command."""
-    known = {".".join(section.split(".")[:depth]) for section in sections for depth in (1, 2)}
+    known = {".".join(section.split(".")[:depth]) for section in sections for depth in range(1, section.count(".") + 2)}
     for name, table in _named_tables(project, ""):
         if name not in known:
             close = nearest(name, known)
@@ -269,6 +269,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
             raise UsageError(f"{where}: '{value}' is not a choice", hint=f"{said}choose from {', '.join(choices)}")
         return value
     if get_origin(kind) is tuple:
+        if not isinstance(value, str | list | tuple):
+            raise UsageError(f"{where}: {value!r} is not a list", hint='write ["a", "b"]')
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(str(part).strip() for part in parts if str(part).strip())
     if kind is bool:
