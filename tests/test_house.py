@@ -2,14 +2,12 @@
 
 import ast
 import re
-import subprocess
-import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.check import ROOT, TOOLS, faults_found_by
+
 PACKAGE = ROOT / "medcli"
 CODE = sorted(
     path for folder in ("medcli", "tests", "benchmarks") for path in (ROOT / folder).rglob("*.py") if path.is_file()
@@ -21,26 +19,9 @@ VAGUE_NAMES = {"utils", "common", "helpers", "base", "manager", "misc"}
 LEFT_OVER = re.compile(r"\b(?:TO" r"DO|FIX" r"ME)\b")
 
 
-def faults_found_by(*words: object) -> str:
-    """What a tool that is run in the repository's root says when it is not content; "" when it is."""
-    done = subprocess.run([str(word) for word in words], cwd=ROOT, capture_output=True, text=True, check=False)
-    return f"{done.stdout}\n{done.stderr}" if done.returncode else ""
-
-
-def test_ruff_finds_nothing():
-    assert faults_found_by(sys.executable, "-m", "ruff", "check", "--output-format", "concise", ".") == ""
-
-
-def test_ruff_would_format_nothing():
-    assert faults_found_by(sys.executable, "-m", "ruff", "format", "--check", "--output-format", "concise", ".") == ""
-
-
-def test_mypy_is_content():
-    assert faults_found_by(sys.executable, "-m", "mypy") == ""
-
-
-def test_imports_point_down_the_floors():
-    assert faults_found_by(Path(sysconfig.get_path("scripts")) / "lint-imports", "--no-logo") == ""
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_tools_find_nothing(tool):
+    assert faults_found_by(TOOLS[tool]) == ""
 
 
 def named(paths: list[Path]) -> object:

@@ -1,5 +1,6 @@
 """`med`: where errors become messages and exit codes. The program itself does not handle them."""
 
+import io
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given[:1] and given[0] in _COMPUTING:
             _tune()
         _stop_on_terminate()
+        _write_every_language()
         if not debug:
             warnings.simplefilter("ignore")  # libraries warn developers; what concerns users is raised as an error
     given = [word for word in given if word not in ("--debug", "--quiet")]
@@ -91,6 +93,17 @@ def _tune() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **missing})
 
 
+def _write_every_language() -> None:
+    """Pipes and files hold UTF-8, unless PYTHONIOENCODING says otherwise; what a terminal cannot show is spelt out."""
+    chosen = "PYTHONIOENCODING" in os.environ
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):  # there is none, as in a service of Windows
+            continue
+        if not chosen and not stream.isatty():
+            stream.reconfigure(encoding="utf-8")
+        stream.reconfigure(errors="surrogateescape" if stream is sys.stdin else "backslashreplace")
+
+
 def _stop_on_terminate() -> None:
     """From now on SIGTERM unwinds as Ctrl-C does, so that half-written files are cleared away."""
     own, came = os.getpid(), float("-inf")
@@ -115,7 +128,7 @@ def _explain(error: BaseException) -> int:
         return CLOSED_PIPE
     code, message, hint = _meaning(error)
     if processes.may_speak(code, error):
-        console.show_error(message, hint) if message else sys.stderr.write("\ninterrupted\n")
+        console.show_error(message, hint) if message else sys.stderr.write(f"\n{console.words('interrupted')}\n")
     return code
 
 

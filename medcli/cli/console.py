@@ -202,7 +202,7 @@ def watching() -> Iterator[Report]:
     """A report drawn on stderr: live bars on a terminal, plain lines elsewhere, nothing with --quiet."""
     if _quiet:
         yield Silent()
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not _err().is_dumb_terminal:  # a dumb one cannot draw a line anew
         bars = _Bars()
         with bars.progress:
             yield bars

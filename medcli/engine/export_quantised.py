@@ -33,7 +33,7 @@ def quantise(
     """
     where = devices.pick(device)
     loaded = load(ref, device=where, report=report, quant=quant, or_else="plain")
-    report.stage(f"answers in {quant}", total=len(prompts), unit="prompts")
+    report.stage(f"answers of the model in {quant}", total=len(prompts), unit="prompts")
     before = _answers(loaded, prompts, report)
     report.stage("writing")
     loaded.model.save_pretrained(target)
