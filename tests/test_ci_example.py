@@ -52,6 +52,7 @@ def written(folder):
     return {path: path.stat().st_mtime_ns for path in kept if "eval" not in path.parts}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_script_runs_and_runs_again_and_tells_a_bad_model(script, project):
     first = script()

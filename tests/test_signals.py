@@ -57,6 +57,7 @@ def test_a_terminated_run_has_its_checkpoint_and_goes_on(med, built, project, ti
     assert (done["steps"], done["interrupted"]) == (steps + 2, False)
 
 
+@pytest.mark.slow
 def test_processes_that_med_has_started_end_by_the_signal_that_came(built, project, tiny_folder):
     built("few", RAW / "alpaca", "--valid", 0.1)
     process = training(Place(project, tiny_folder), "both", "--devices", 2)
