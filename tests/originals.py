@@ -15,7 +15,7 @@ from medcli.core.catalogue import PLACE
 
 PACKAGE = Path(__file__).parents[1] / "medcli"
 ERRORS = {name for name, value in vars(errors).items() if isinstance(value, type)} - {"UnknownNameError"}
-SAYING = {"say", "note", "stage", "words", "watch"}  # functions whose first argument is shown
+SAYING = {"say", "note", "_note", "stage", "words", "watch"}  # functions whose first argument is shown
 SHOWN_FIELDS = {"hint", "problem", "message"}  # arguments of any call that are shown in the end
 FIELDS_OF = {"Command": {"help"}, "Finding": {"check"}, "Goal": {"wanted", "found"}}
 PLACES_OF = {"part": (1, 2), "_item": (2, 3)}  # arguments of other functions that are shown: from, to

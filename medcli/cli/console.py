@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _quiet = False
 _WORTH_SAYING = 2.0  # seconds
 _WIDEST_BARS = 100  # columns
+_OF_BAR = 30  # columns of a progress bar, its sign, its time and the spaces between
 _CURVE_STYLES = ("blue", "red", "green", "magenta", "cyan", "yellow")
 # What a training line shows, in order: key in metrics.jsonl -> how it is printed.
 _FIGURES = {
@@ -93,8 +94,9 @@ def note_text(text: str, style: str = "dim") -> None:
     """Print a text that is not ours for the person who watches, as it is."""
     if not _quiet:
         console = _err()
-        # On a terminal between words; in a file a line stays a line.
-        console.print(Text(text, style=style), soft_wrap=not console.is_terminal)
+        # On a terminal lines break between words; in a file, and where Chinese may break anywhere, nowhere of our own.
+        has_words = cell_len(text) == len(text)
+        console.print(Text(text, style=style), soft_wrap=not (console.is_terminal and has_words))
 
 
 def show_error(message: str, hint: str = "") -> None:
@@ -249,7 +251,9 @@ class _Bars:
         self._measured |= values
         for line in self._table.lines(step, values):
             self.progress.console.print(Text(line))
-        self.progress.update(self._task, figures=_figures(self._measured))
+        task = self.progress.tasks[-1]
+        taken = cell_len(f"{task.description}{task.fields['count']}") + _OF_BAR
+        self.progress.update(self._task, figures=_figures(self._measured, self.progress.console.width - taken))
 
     def finish(self) -> None:
         if self._task is not None:
@@ -306,8 +310,12 @@ class _Lines:
         self._name = ""
 
 
-def _figures(values: Mapping[str, float]) -> str:
-    return "  ".join(form.format(values[key]) for key, form in _FIGURES.items() if key in values)
+def _figures(values: Mapping[str, float], room: int = 1000) -> str:
+    """The figures, the first ones first, as many as there is room for."""
+    parts = [form.format(values[key]) for key, form in _FIGURES.items() if key in values]
+    while parts and len("  ".join(parts)) > room:
+        parts.pop()
+    return "  ".join(parts)
 
 
 def _cell(value: Any) -> str:
