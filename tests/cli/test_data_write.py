@@ -131,6 +131,6 @@ def test_a_model_without_tokenizer_json_is_refused(med, texts, project):
     words = ("data", "vocab", texts, "--extend", 20, "--out", "larger")
     result = med(*words, "--model", folder)
     assert result.exit_code == 4
-    assert "which no model is loaded with" in result.stderr
+    assert "so no model can be loaded with it" in result.stderr
     assert med(*words, "--tokenizer", folder).exit_code == 0
     assert {path.name for path in (project / "larger").iterdir()} == {"tokenizer.model", "vocabulary.json"}

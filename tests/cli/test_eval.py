@@ -96,7 +96,7 @@ def test_plan_as_json(med, project):
         (["med-tiny", "--exam", "choice"], 2, "needs a data set"),
         (["med-tiny", "--exam", "general", "--dataset", "facts"], 2, "questions of its own"),
         (["med-tiny", "--dataset", "facts", "--min", "exact"], 2, "'exact' is no bound"),
-        (["med-tiny", "--dataset", "facts", "--gold", "x.json"], 2, "--gold has no questions"),
+        (["med-tiny", "--dataset", "facts", "--gold", "x.json"], 2, "--gold holds only right answers"),
         (["med-tiny", "--dataset", "facts", "--answers", "x.json"], 2, "in place of MODEL"),
         (["med-tiny", "--dataset", "facts", "--compare"], 2, "--compare takes two models"),
         (["med-tiny", "--exam", "dialogue", "--judge", "med-tyni"], 4, "did you mean 'med-tiny'?"),

@@ -194,7 +194,7 @@ def test_it_serves_and_stops(tiny_folder, project):
         process.kill()
     assert (process.returncode, out) == (0, "")
     for words in (
-        "不能代替医生的诊断",
+        "no substitute for a doctor",
         "models: mine; a key is not needed",
         "stop it with Ctrl-C",
         "stopped; everything",
