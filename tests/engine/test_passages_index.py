@@ -115,5 +115,5 @@ def test_a_damaged_index_is_a_data_error(folder, tmp_path, damage):
         (tmp_path / "data.csc.index.npy").write_bytes(whole[: len(whole) // 2])
     else:
         (tmp_path / "params.index.json").write_text("[]", "utf-8")
-    with pytest.raises(DataError, match="no index"):
+    with pytest.raises(DataError, match="not an index"):
         PassagesIndex(tmp_path)

@@ -218,7 +218,7 @@ def test_examples_are_few_short_and_masked(tmp_path):
 def test_a_damaged_account_of_refusals_is_named_with_its_line(tmp_path):
     dataset = written(tmp_path / "set", {}, [("a.csv", 1, "empty answer", "x")] * 3)
     dataset.file("refused").write_text('{"file": "a.csv"}\n', "utf-8")
-    with pytest.raises(DataError, match=r"refused\.jsonl:1: no refused row"):
+    with pytest.raises(DataError, match=r"refused\.jsonl:1: not a refused row"):
         refused_examples(dataset)
 
 
