@@ -155,6 +155,7 @@ def test_tokens_of_all_processes_are_counted(place, two):
     assert tables[1]["settings"]["devices"] == 2
 
 
+@pytest.mark.slow
 def test_resume_is_bitwise_and_takes_as_many_processes(place, two):
     assert two[0] == 0, two[2]
     shutil.copytree(place.run("two"), place.run("again"))
@@ -187,6 +188,7 @@ def test_ctrl_c_stops_all_after_the_same_step(place):
     assert 'status = "interrupted"' in (place.run("stopped") / "run.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_all_and_is_named(place):
     process = place.start("-m", "medcli", *place.words("--devices", 2, "--max-steps", 5000, "--run", "killed"))
     place.wait_for_steps("killed", 2, process)
@@ -198,6 +200,7 @@ def test_a_killed_process_ends_all_and_is_named(place):
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_of_torchrun_ends_all_with_its_message(place):
     (place.folder / "cramped.py").write_text(CRAMPED)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--", "cramped.py"]

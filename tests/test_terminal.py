@@ -15,6 +15,7 @@ import pytest
 from medcli.cli import console, runs
 from medcli.steps.runs import Summary
 from tests.conftest import RAW
+from tests.engine.chat_service import chat_service
 
 pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal"),
@@ -149,13 +150,14 @@ def test_an_encoding_that_is_asked_for_is_kept_to_and_never_a_fault(few, encodin
     assert b"Traceback" not in listed.stderr
 
 
-def test_questions_from_windows_are_read(project, tiny_folder):
+def test_questions_from_windows_are_read(project):
     """A mark of byte order in front, lines that end in CR LF, in a locale that is not UTF-8; and GB 18030 is told."""
     questions = "\ufeff头痛怎么办？\r\n\r\n咳嗽\r\n".encode()
-    words = ("chat", str(tiny_folder), "--max-tokens", "2", "--json", "--quiet")
-    answered = piped(*words, stdin=questions, **NOT_UTF8)
+    with chat_service(lambda body: "多喝水") as service:
+        words = ("chat", f"{service.url}#m", "--json", "--quiet")
+        answered = piped(*words, stdin=questions, **NOT_UTF8)
+        refused = piped(*words, stdin="感冒".encode("gb18030"), **NOT_UTF8)
     assert answered.returncode == 0, answered.stderr
     assert [json.loads(line)["question"] for line in answered.stdout.splitlines()] == ["头痛怎么办？", "咳嗽"]
-    refused = piped(*words, stdin="感冒".encode("gb18030"), **NOT_UTF8)
     assert refused.returncode == 3
     assert b"iconv" in refused.stderr
