@@ -20,7 +20,7 @@ TUNED = {
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
     "MALLOC_TOP_PAD_": "268435456",
 }
-_COMPUTING = ("train", "quickstart", "eval", "predict", "serve", "export")
+_COMPUTING = ("train", "quickstart", "eval", "chat", "predict", "serve", "export")
 CLOSED_PIPE = 141
 _GRACE = 1.0  # seconds in which a SIGTERM that comes twice, to the process and to its group, counts as one
 _DEFECT = "this is a defect in med: run again with --debug and report what it prints"
