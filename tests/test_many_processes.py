@@ -128,6 +128,7 @@ def two(place):
     return place.train("--batch", 2, "--epochs", 2, "--run", "two", "--devices", 2, "--save-every", 3)
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_with_twice_the_batch(place, two):
     code, _, err = two
     assert code == 0, err
@@ -174,6 +175,7 @@ def test_resume_is_bitwise_and_takes_as_many_processes(place, two):
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_all_after_the_same_step(place):
     process = place.start("-m", "medcli", *place.words("--devices", 2, "--max-steps", 5000, "--run", "stopped"))
     place.wait_for_steps("stopped", 2, process)
